@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,11 @@ from labctl.lab import Lab
 def showing(**flags: Any) -> Iterator[Lab]:
     """Yield a Lab that shows its progress on the terminal."""
     steps = Steps()
+    lab = Lab(progress=steps, **flags)
     try:
-        yield Lab(progress=steps, **flags)
+        yield lab
     finally:
+        lab.close()
         steps.close()
 
 
@@ -82,7 +85,7 @@ def up(output: str, snapshot: str, **flags: Any) -> None:
         return
     echo(f"The lab is up: {many(len(status_['nodes']), 'node')}. Try: labctl get nodes")
     if "KUBECONFIG" not in os.environ:
-        echo(f"For kubectl itself: export KUBECONFIG={lab.kubeconfig}")
+        echo(f"For kubectl itself: export KUBECONFIG={shlex.quote(str(lab.kubeconfig))}")
 
 
 def with_master(lab: Lab) -> Lab:

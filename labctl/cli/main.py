@@ -145,6 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # of this machine, as a full disk: not ours to mend
+        _fail(": ".join(str(each) for each in (error.filename, error.strerror or error) if each), 1)
 
 
 def _fail(text: str, status: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -44,14 +45,22 @@ class Steps:
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        class Progress(Console):
+            def on_broken_pipe(self) -> None:
+                self.quiet = True  # rich would end the process
+
+        self._console = Progress(stderr=True, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._status: Any = None
         self._open: dict[str, str] = {}
 
     def __call__(self, step: Step) -> None:
-        if self._quiet:
-            return
+        """Show a step. What can't be shown is not: the work goes on when nobody reads its progress any longer, or the disk is full that takes it."""
+        if not self._quiet:
+            with suppress(OSError):
+                self._print(step)
+
+    def _print(self, step: Step) -> None:
         step = Step(visible(step.name), step.state, step.took_s, visible(step.note))
         if step.state in ("begun", "note"):
             self._open[step.name] = step.note
@@ -83,7 +92,8 @@ class Steps:
     def close(self) -> None:
         """Remove the line that shows the steps in progress."""
         if self._status:
-            self._status.stop()
+            with suppress(OSError):
+                self._status.stop()
 
 
 def _escape(text: str) -> str:

@@ -10,6 +10,8 @@ import unicodedata
 
 import click
 
+from labctl.errors import LabctlError
+
 _CARETS = {number: f"^{chr(number ^ 0x40)}" for number in (*range(0x20), 0x7F) if chr(number) not in "\n\t"}
 _BAD = "\N{REPLACEMENT CHARACTER}"
 
@@ -28,9 +30,20 @@ def one_line(text: object) -> str:
 
 def echo_line(text: object, *, err: bool = False) -> None:
     """Print exactly one line, whatever line breaks there are in what it quotes."""
-    click.echo(one_line(text), err=err)
+    _write(one_line(text), err=err)
 
 
 def echo(text: object = "", *, err: bool = False) -> None:
     """Print a line, as `click.echo`, with only visible characters."""
-    click.echo(visible(str(text)), err=err)
+    _write(visible(str(text)), err=err)
+
+
+def _write(text: str, *, err: bool) -> None:
+    """Raises LabctlError if standard output takes no more, as a full disk doesn't. Nobody can be told that standard error doesn't."""
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if not err:
+            raise LabctlError(f"standard output can't be written: {error.strerror or error}") from None

@@ -19,7 +19,7 @@ from labctl.lab import process, record
 from labctl.lab.client import LabClient
 from labctl.lab.progress import Progress, silent
 from labctl.lab.settings import Settings, compose, homes, proxies
-from labctl.paths import LAB_DIRECTORY, Paths, find_lab
+from labctl.paths import LAB_DIRECTORY, Paths, find_lab, make_folder, write_whole
 
 FIXED = ("provider", "network", "addresses.machines", "addresses.pods", "addresses.services", "addresses.load_balancers")
 
@@ -42,8 +42,11 @@ class LabFolder:
         self.environment = dict(os.environ) if environment is None else dict(environment)
         self.progress = progress
         self.flags = {name.replace("__", "."): value for name, value in flags.items()}
-        found = find_lab(Path.cwd()) if directory is None else Path(directory).resolve() / LAB_DIRECTORY
-        self.folder = (found or Path.cwd() / LAB_DIRECTORY).parent
+        if directory is None:
+            here = _current()
+            self.folder = (find_lab(here) or here / LAB_DIRECTORY).parent
+        else:
+            self.folder = Path(directory).resolve()
 
     # -- what it is ------------------------------------------------------------------------------------------------
 
@@ -56,10 +59,16 @@ class LabFolder:
         """Return lab.json: the lab's id, its folders on this machine, and the settings it was made with."""
         found = record.read(self.folder / LAB_DIRECTORY, self.environment)
         if found is not None:
+            record.moved_from(found, self.folder, self.environment)  # a copy of a lab is none
             return found
         state, cache = homes(self.environment)
         identity = "lab-" + secrets.token_hex(4)
         return {"id": identity, "state": str(state / identity), "cache": str(cache), "kept": {}}
+
+    @property
+    def moved_from(self) -> str:
+        """Return the folder in which the last `up` found the lab, if it was moved since, else ""."""
+        return record.moved_from(self.record, self.folder, self.environment)
 
     @cached_property
     def paths(self) -> Paths:
@@ -85,13 +94,13 @@ class LabFolder:
         }
         said = {o.name: s.value for o, s in self.settings.items() if s.source.startswith(("flag", "environment"))}
         self.record["kept"] = {**self.record["kept"], **said, **settled, **kept}
+        self.record["folder"] = str(self.folder)
         self.record["proxies"] = proxies(self.environment)
         self.record["settings"] = {**self.settings.values(), **settled, **kept}
-        self.paths.lab.mkdir(parents=True, exist_ok=True)
-        new = self.paths.settings.with_suffix(".new")
-        new.write_text(json.dumps(self.record, indent=1) + "\n")
-        new.replace(self.paths.settings)
-        (self.paths.lab / ".gitignore").write_text("*\n")
+        make_folder(self.paths.lab)
+        if not (ignored := self.paths.lab / ".gitignore").exists():
+            write_whole(ignored, b"*\n")
+        write_whole(self.paths.settings, json.dumps(self.record, indent=1).encode() + b"\n")
         self.__dict__.pop("settings", None)
 
     # -- its master ------------------------------------------------------------------------------------------------
@@ -128,6 +137,11 @@ class LabFolder:
         process.ensure_master(self.paths)
         return LabClient(process.master_run(self.paths)["port"], self.paths.certificates)
 
+    def close(self) -> None:
+        """Close the connection to the master, if there is one."""
+        if client := self.__dict__.pop("api", None):
+            client.close()
+
     @property
     def kubeconfig(self) -> Path:
         """Return the path of the kubeconfig. Raises LabctlError if there is no lab."""
@@ -141,3 +155,10 @@ class LabFolder:
 
         environment = {**self.environment, "KUBECONFIG": str(self.kubeconfig)}
         return subprocess.run([find_kubectl(), *arguments], env=environment, text=True, capture_output=True, check=check, **options)
+
+
+def _current() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise LabctlError("the current folder was removed", mend="cd to another one") from None

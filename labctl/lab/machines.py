@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from labctl.errors import LabctlError
+from labctl.errors import ApiError, LabctlError
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
 
 PATH = "/apis/labctl.internal/v1/machines"
 _POLL_S = 0.03
+_LOOK_S = 2.0
+_REFUSALS = 3
+"""A store that refused its last write at so many looks in a row, each so long after the one before, won't take another soon."""
 
 
 def quantity(size_bytes: int) -> str:
@@ -51,14 +54,14 @@ def wait(
     """Wait until `done(machine)` returns "" for each name. Any other text says what the machine is doing. It is called with None for a
     deleted machine.
 
-    Raises LabctlError at once if a machine has failed. At the timeout it raises LabctlError with the last text; `longer` says how to allow
-    more time.
+    Raises LabctlError at once if a machine has failed, and soon if the store takes no more, as on a full disk. At the timeout it raises LabctlError with
+    the last text; `longer` says how to allow more time.
     """
     from labctl.lab.progress import Step
 
     begun, said = time.monotonic(), dict.fromkeys(names, "")
     since = dict.fromkeys(said, begun)
-    left = set(said)
+    left, store = set(said), _Store(lab)
     for name in said:
         lab.progress(Step(name, "begun"))
     while left:
@@ -80,4 +83,28 @@ def wait(
                 mend=f"{longer}labctl doctor, or see .labctl/log/master.log",
             )
         if left:
+            store.look(now)
             time.sleep(_POLL_S)
+
+
+class _Store:
+    """Looks now and then whether the master can write: who waits for it would wait in vain."""
+
+    def __init__(self, lab: LabFolder) -> None:
+        self._lab, self._next_s, self._refused = lab, time.monotonic() + _LOOK_S, 0
+
+    def look(self, now: float) -> None:
+        """Raises LabctlError if the store refused its last write each time, for a while."""
+        if now < self._next_s:
+            return
+        self._next_s = now + _LOOK_S
+        try:
+            self._lab.api.get("/readyz/store")
+            self._refused = 0
+        except ApiError:
+            self._refused += 1
+        if self._refused == _REFUSALS:
+            state = self._lab.paths.state
+            raise LabctlError(
+                f"the master can't write to its store in {state}", mend="labctl doctor; free space there, then run this again"
+            )

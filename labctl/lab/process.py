@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from labctl.errors import LabctlError
-from labctl.paths import Paths
+from labctl.paths import Paths, make_folder
 
 GO, HOLD = b"go", b"ho"
 """The messages that a prepared master reads from its pipe (labctl/master/__main__.py)."""
@@ -301,7 +301,7 @@ def working_on(paths: Paths, what: str) -> Iterator[None]:
 def _command_lock(paths: Paths) -> Iterator[IO[str]]:
     """Open and lock the lab's command.lock. If a `destroy` removed the folder while this command waited, the folder is made again."""
     while True:
-        paths.lab.mkdir(parents=True, exist_ok=True)
+        make_folder(paths.lab)
         try:
             file = open(paths.lab / "command.lock", "a+")  # noqa: SIM115 - closed below
         except FileNotFoundError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import msgspec
 
 from labctl.decoding import from_json
-from labctl.errors import LabctlError
+from labctl.errors import LabctlError, UsageError
+from labctl.paths import LAB_DIRECTORY
 
 _BYTES_MAX = 1 << 20
 _ID = re.compile(r"lab-[0-9a-z-]{1,40}")
@@ -34,6 +36,7 @@ class _Shape(msgspec.Struct):
     state: str
     cache: str
     kept: _Kept
+    folder: str = ""
     settings: dict[str, Any] = {}
     restoring: dict[str, str | int] = {}
 
@@ -42,6 +45,8 @@ def read(folder: Path, environment: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the record in a `.labctl` folder, or None if there is none. Raises LabctlError if it is damaged or another user's."""
     path = folder / "lab.json"
     try:
+        if path.exists() and not path.is_file():
+            raise LabctlError(f"{path} is no file", mend=f"remove {folder}, then labctl up")
         with path.open("rb") as file:
             text = file.read(_BYTES_MAX + 1)
         _check_owner(folder, environment)
@@ -73,6 +78,37 @@ def _check_owner(folder: Path, environment: Mapping[str, str]) -> None:
                     f"{path} belongs to another user (uid {found.st_uid}), whose programs it may start",
                     mend=f"chown -R {os.geteuid()} {folder} if you trust what is in it, or work in another folder",
                 )
+
+
+def check_place(folder: Path) -> None:
+    """Raise UsageError if a folder's name is one with which no lab can be made there: ssh_config and KUBECONFIG could not name what is in it."""
+    name = str(folder)
+    bad = next((each for each in (":", "${") if each in name), "")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        bad = "a control character, or bytes that are no UTF-8"
+    if bad:
+        raise UsageError(f"no lab can be made in {name!r}: ssh_config or KUBECONFIG can't hold {bad} in it", mend="work in another folder")
+
+
+def moved_from(record: Mapping[str, Any], folder: Path, environment: Mapping[str, str]) -> str:
+    """Return the folder in which a lab was when its record was written, if it is another one than `folder`, else "".
+
+    Raises LabctlError if the lab is still there: then this is a copy, and to stop or remove its machines would take them from the other folder.
+    """
+    was = Path(record.get("folder") or folder)
+    here, there = folder / LAB_DIRECTORY, was / LAB_DIRECTORY
+    try:
+        if was == folder or there.samefile(here):
+            return ""
+        other = read(there, environment) if (there / "lab.json").is_file() else None
+    except (OSError, ValueError, LabctlError):  # it is not there, or no longer a lab
+        other = None
+    if other and other["id"] == record["id"]:
+        raise LabctlError(
+            f"{here} is a copy: lab {record['id']} with its machines is that of {was}",
+            mend=f"work there; or remove {here}, and labctl up makes another lab here",
+        )
+    return str(was)
 
 
 def check_removable(state: Path, identity: str) -> None:

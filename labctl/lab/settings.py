@@ -24,6 +24,8 @@ from labctl.lab import existing
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?$", re.IGNORECASE)
 _UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MINIONS_MAX = 200
+MEMORY_MAX = 16 << 40
+SECONDS_MAX = 1e9
 
 
 def size(text: str) -> int:
@@ -34,7 +36,7 @@ def size(text: str) -> int:
     match = _SIZE.match(str(text).strip())
     if not match:
         raise ValueError("write a size such as 1G or 512M")
-    return int(float(match[1]) * _UNIT[match[2].upper()])
+    return int(min(float(match[1]), 1e18) * _UNIT[match[2].upper()])
 
 
 def _minions(text: str) -> int:
@@ -49,6 +51,8 @@ def _minions(text: str) -> int:
 
 def _memory(text: str) -> int:
     value = size(text)
+    if value > MEMORY_MAX:
+        raise ValueError("a minion can't have more than 16T")
     if value < 128 << 20:
         raise ValueError("a minion needs at least 128M")
     return value
@@ -75,7 +79,7 @@ def _seconds(text: str) -> float:
         value = float(str(text).removesuffix("s"))
     except ValueError:
         value = -1
-    if value < 0:
+    if not 0 <= value <= SECONDS_MAX:
         raise ValueError("write a number of seconds")
     return value
 
@@ -286,6 +290,8 @@ def read_file(path: Path) -> dict[str, tuple[Any, str]]:
     """Return lab.yml as {option name: (value, "lab.yml line N")}. An unknown key is an error that suggests the nearest."""
     import yaml
 
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file")  # a pipe would be waited for
     roots = documents.nodes(documents.text_of(path), path.name)
     if not roots:
         return {}
@@ -299,6 +305,8 @@ def read_file(path: Path) -> dict[str, tuple[Any, str]]:
             close = difflib.get_close_matches(name[:100], BY_NAME, 1)
             hint = f"did you mean `{close[0]}`?" if close else "`labctl config` lists what there is"
             raise UsageError(f"{where}: unknown setting `{name[:100]}`", mend=hint)
+        if name in found:
+            raise UsageError(f"{where}: `{name}` stands in {found[name][1]} already", mend="remove one of them")
         found[name] = (documents.value(node, where), where)
     return found
 
@@ -316,15 +324,17 @@ def _leaves(node: Any, prefix: str) -> Any:
 
 
 def homes(environment: Mapping[str, str] | None = None) -> tuple[Path, Path]:
-    """Return the folders for state and cache of this machine; paths.py describes them."""
+    """Return the folders for state and cache of this machine; paths.py describes them. They are absolute: a lab is used from other folders, too."""
     environment = os.environ if environment is None else environment
-    user = Path(environment.get("HOME", "/"))
-    if os.geteuid() == 0:
-        state, cache = Path("/var/lib/labctl"), Path("/var/cache/labctl")
-    else:
-        state = Path(environment.get("XDG_STATE_HOME", user / ".local/state")) / "labctl"
-        cache = Path(environment.get("XDG_CACHE_HOME", user / ".cache")) / "labctl"
-    return Path(environment.get("LABCTL_STATE_HOME", state)), Path(environment.get("LABCTL_CACHE_HOME", cache))
+    found = []
+    for name, for_root, for_others in (("STATE", "/var/lib", ".local/state"), ("CACHE", "/var/cache", ".cache")):
+        if said := environment.get(f"LABCTL_{name}_HOME"):
+            found.append(Path(said).absolute())
+            continue
+        xdg = environment.get(f"XDG_{name}_HOME", "")
+        for_this_user = xdg if xdg.startswith("/") else Path(environment.get("HOME") or "/", for_others)
+        found.append(Path(for_root if os.geteuid() == 0 else for_this_user, "labctl"))
+    return found[0], found[1]
 
 
 def proxies(environment: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from labctl.errors import LabctlError
+from labctl.paths import write_whole
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
@@ -23,6 +24,8 @@ of a second and an emulated machine a second, more than all else that `ssh minio
 
 def ssh_command(lab: LabFolder, name: str, command: tuple[str, ...]) -> list[str]:
     """Return `ssh -F .labctl/ssh_config NAME [COMMAND]`. The command's words are quoted for the machine's shell."""
+    if lab.moved_from:
+        raise LabctlError(f"this lab was in {lab.moved_from} when its ssh_config was written", mend="labctl up")
     config = lab.paths.ssh_config
     known = hosts(config.read_text()) if config.exists() else []
     if name not in known:
@@ -70,15 +73,20 @@ def write_config(lab: LabFolder, machines: Iterable[Machine]) -> None:
     """Write `.labctl/ssh_config`, and the file of host keys that ssh compares with."""
     pinned = lab.paths.lab / "known_hosts"
     blocks = [_block(machine, pinned, lab.paths.ssh_key) for machine in machines]
-    pinned.write_text("".join(f"{machine.name} {machine.host_key}\n" for machine in machines))
-    lab.paths.ssh_config.write_text("# Written by labctl up: ssh -F this-file minion-1\n" + "\n".join(blocks))
+    write_whole(pinned, "".join(f"{machine.name} {machine.host_key}\n" for machine in machines).encode())
+    write_whole(lab.paths.ssh_config, ("# Written by labctl up: ssh -F this-file minion-1\n" + "\n".join(blocks)).encode())
+
+
+def _quoted(path: Path | str) -> str:
+    """Return a path as ssh_config(5) takes it. ssh would divide it at spaces, unquote quotes, and put what it knows in the place of `%h`."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 def _block(machine: Machine, pinned: Path, key: Path) -> str:
-    proxy = f"  ProxyCommand {machine.proxy_command}\n" if machine.proxy_command else ""
+    proxy = f"  ProxyCommand {machine.proxy_command.replace('%', '%%')}\n" if machine.proxy_command else ""
     quick = "" if machine.key_path else QUICK
     return (
         f"Host {machine.name}\n  HostName {machine.address}\n  Port {machine.port}\n  User {machine.user}\n"
-        f"  IdentityFile {machine.key_path or key}\n  IdentitiesOnly yes\n  HostKeyAlias {machine.name}\n"
-        f"  UserKnownHostsFile {pinned}\n  StrictHostKeyChecking yes\n  ConnectTimeout 15\n  LogLevel ERROR\n{quick}{proxy}"
+        f"  IdentityFile {_quoted(machine.key_path or key)}\n  IdentitiesOnly yes\n  HostKeyAlias {machine.name}\n"
+        f"  UserKnownHostsFile {_quoted(pinned)}\n  StrictHostKeyChecking yes\n  ConnectTimeout 15\n  LogLevel ERROR\n{quick}{proxy}"
     )

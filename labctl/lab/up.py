@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError, UsageError
-from labctl.lab import machines, process, providers, takeover
+from labctl.lab import machines, process, providers, record, takeover
 from labctl.lab.privilege import return_ownership
 from labctl.lab.progress import step
 from labctl.lab.ssh import write_config
@@ -24,9 +24,12 @@ READY_S, EMULATED_READY_S = 180.0, 600.0
 
 def up(lab: LabFolder, snapshot: str = "") -> None:
     """Bring the lab up. `snapshot` is the name of one that replaces what the lab is."""
+    record.check_place(lab.folder)
     if not snapshot:
         _ = lab.settings  # what is wrong in flags, environment or lab.yml is said before anything is touched
     with process.working_on(lab.paths, "up"):
+        if lab.moved_from:  # the master writes its log and journal where the lab was
+            process.stop_master(lab.paths)
         if snapshot or "restoring" in lab.record:
             _restored(lab, snapshot)
         else:

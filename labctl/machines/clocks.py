@@ -1,21 +1,17 @@
-"""Sets the clock of a machine that has its own clock. A machine that was paused, restored or asleep has missed time, and nothing else
-corrects it.
+"""Sets the clock of a machine that has its own clock. A machine that was paused, restored or asleep has missed time, and nothing else corrects it.
 
-The worker of a machine does this, and not the provider when it resumes a machine: a machine may also be resumed without the provider (by
-libvirt's own
-tools, or when the host wakes up), and the worker notices each case. Also, a power switch should not wait for an SSH login. While there is
-no master,
-nothing of the lab depends on the clock; the next master joins the machine first, which corrects it. Only loading a snapshot sets clocks by
-itself
+The worker of a machine does this, and not the provider when it resumes a machine: a machine may also be resumed without the provider (by libvirt's own
+tools, or when the host wakes up), and the worker notices each case. Also, a power switch should not wait for an SSH login. While there is no master,
+nothing of the lab depends on the clock; the next master joins the machine first, which corrects it. Only loading a snapshot sets clocks by itself
 (providers.protocol.Snapshots), because pods continue at once, before there is a master.
 
-The machine's clock is read over SSH between two readings of ours. If the answer is slow, it is read again, and the quickest answer counts
-(as NTP chooses
-among its samples, RFC 5905, section 10). The clock is moved by the difference instead of set to a time, because a busy machine may act on a
-command late.
+The machine's clock is read over SSH between two readings of ours. If the answer is slow, it is read again, and the quickest answer counts (as NTP chooses
+among its samples, RFC 5905, section 10). The clock is moved by the difference instead of set to a time, because a busy machine may act on a command late.
 """
 
 from __future__ import annotations
+
+import math
 
 import msgspec
 
@@ -50,7 +46,7 @@ async def _offset(remote: Remote, name: str) -> float:
     """Return by how many seconds a fault made the clock go ahead on purpose (agent/faults/clock.py): that is kept."""
     said = (await remote.run(name, ["cat", OFFSET], deadline_s=DEADLINE_S, check=False)).stdout
     try:
-        return float(msgspec.json.decode(said)["offset"]) if said else 0.0
+        return _finite(msgspec.json.decode(said)["offset"]) if said else 0.0
     except (ValueError, TypeError, LookupError):
         raise RemoteError(f"{name}: {OFFSET} says {said[:40]!r}") from None
 
@@ -64,6 +60,14 @@ async def _measure(remote: Remote, name: str, clock: Clock) -> tuple[float, floa
     said = (await remote.run(name, ["date", "+%s.%N"], deadline_s=DEADLINE_S)).stdout
     after = clock.wall()
     try:
-        return (before + after) / 2 - float(said), after - before
+        return (before + after) / 2 - _finite(said), after - before
     except ValueError:
         raise RemoteError(f"{name}: its clock says {said[:40]!r}") from None
+
+
+def _finite(said: str | bytes | float) -> float:
+    """Return a number that a machine says. Raises ValueError for nan and infinity, of which each comparison is wrong."""
+    value = float(said)
+    if not math.isfinite(value):
+        raise ValueError("not finite")
+    return value

@@ -58,7 +58,7 @@ class Machine(msgspec.Struct, frozen=True):
     host_key: str = ""
     arch: str = "amd64"  # GOARCH words: amd64, arm64
     boot_id: str = ""  # changes with every boot
-    proxy_command: str = ""  # an ssh ProxyCommand that reaches the address from the host; empty if the host reaches it directly
+    proxy_command: str = ""  # of a shell, for ssh: it reaches the address from the host; empty if the host reaches it directly
     node_address: str = ""  # its own address, by which other machines reach it, if that is not `address` (a forwarded port)
     own_clock: bool = False  # it has a clock of its own, which labctl has to set
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -174,3 +175,42 @@ def test_it_may_be_called_where_standard_error_is_no_file(monkeypatch, capsys) -
     with pytest.raises(SystemExit) as ended:
         main(["version"])
     assert ended.value.code == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["config"], ["config", "-o", "json"], ["--help"], ["up", "--help"], ["--version"], ["completion", "bash"]]
+)
+def test_a_full_disk_behind_standard_output_is_one_line(words, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "labctl", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path
+        )
+    assert done.returncode == 1 and re.fullmatch("labctl: .*No space left on device\n", done.stderr)
+
+
+def test_an_error_has_its_status_though_standard_error_is_full(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "labctl", "status"], stdout=full, stderr=full, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("where", ["full", "closed"])
+def test_work_goes_on_when_nobody_takes_its_progress(where):
+    """`labctl up 2>&1 | head -1` must not leave half a lab."""
+    read, write = os.pipe()
+    os.close(read)
+    if where == "full":
+        os.close(write)
+        write = os.open("/dev/full", os.O_WRONLY)
+    steps = "steps = Steps(); [steps(Step('a', state, 1.0, 'b')) for state in ('begun', 'note', 'done')]; steps.close()"
+    code = f"from labctl.cli.output import Steps; from labctl.lab.progress import Step; {steps}; print('worked')"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=write, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stdout) == (0, "worked\n")
+
+
+def test_a_current_folder_that_was_removed_is_one_line(tmp_path):
+    (tmp_path / "gone").mkdir()
+    script = f"cd gone && rmdir ../gone && exec {sys.executable} -m labctl status"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "labctl: the current folder was removed: cd to another one\n")

@@ -155,3 +155,18 @@ def test_no_minions_needs_no_machine(lab):
     lab.labctl("up", "--minions", "0")
     lab.kubectl("create", "configmap", "a")
     assert lab.status()["machines"] == [] and len(lab.items("namespaces")) >= 4
+
+
+@pytest.mark.skipif(os.environ.get("LABCTL_TEST_PROVIDER", "namespace") != "namespace", reason="what mounts and dials by these names")
+def test_a_lab_in_folders_with_odd_names(new_cluster, images, tmp_path_factory):
+    state = tmp_path_factory.mktemp("odd") / "it's 100%h,lowerdir=x:y\\z"
+    lab = new_cluster('it\'s "a b" 100%h\\ü,x', LABCTL_STATE_HOME=str(state))
+    lab.labctl("up", "--minions", "1")
+    lab.kubectl("run", "steady", "--image=busybox", "--", "sleep", "3600")
+    wait(lambda: condition(lab.get("pod", "steady"), "Ready") == "True", "it runs")
+    assert lab.on("minion-1", "uname", "-n").stdout == "minion-1\n"
+    lab.labctl("halt")
+    lab.labctl("up")
+    assert lab.on("minion-1", "uname", "-n").stdout == "minion-1\n"
+    lab.labctl("destroy", "--yes")
+    assert not list(state.iterdir())

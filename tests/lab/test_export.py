@@ -62,7 +62,7 @@ def said(tmp_path, monkeypatch):
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         folder = tmp_path / "out/machines/minion-1"
-        _machine(SimpleNamespace(paths=paths), "minion-1", folder)
+        _machine(SimpleNamespace(moved_from="", paths=paths), "minion-1", folder)
         return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
     return export

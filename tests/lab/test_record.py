@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "lab"
 
 
-def write(folder: Path, **record: object) -> None:
+def write(folder: Path, /, **record: object) -> None:
     (folder / ".labctl").mkdir(parents=True, exist_ok=True)
     (folder / ".labctl/lab.json").write_text(json.dumps(record))
 
@@ -100,3 +102,56 @@ def test_a_command_below_another_users_folder_says_so(folder: Path) -> None:
         )
         assert done.returncode in (1, 2) and "belongs to another user" in done.stderr, (words, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_copy_of_a_lab_is_none(tmp_path: Path, folder: Path) -> None:
+    """Its machines and state are the other's: whoever removed the copy would remove them."""
+    record = json.loads((folder / ".labctl/lab.json").read_text())
+    write(folder, **record, folder=str(folder))
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with pytest.raises(LabctlError, match="copy/.labctl is a copy: lab lab-0123abcd with its machines is that of .*/lab: work there"):
+        lab_in(copy).destroy()
+    assert (tmp_path / "state/lab-0123abcd/store.db").exists()
+    (tmp_path / "name").symlink_to(folder)
+    assert lab_in(tmp_path / "name").moved_from == lab_in(folder).moved_from == ""
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty folder", "another lab", "no record"])
+def test_a_lab_that_was_moved_is_the_same_lab(tmp_path: Path, folder: Path, left: str) -> None:
+    record = json.loads((folder / ".labctl/lab.json").read_text())
+    write(folder, **record, folder=str(folder))
+    moved = folder.rename(tmp_path / "moved")
+    if left != "nothing":
+        (folder / ".labctl").mkdir(parents=True)
+    if left == "another lab":
+        write(folder, **{**record, "id": "lab-89abcdef"})
+    if left == "no record":
+        os.mkfifo(folder / ".labctl/lab.json")
+    assert lab_in(moved).moved_from == str(folder)
+    with pytest.raises(LabctlError, match="this lab was in .*/lab when its ssh_config was written: labctl up"):
+        lab_in(moved).ssh("minion-1")
+    lab_in(moved).save()
+    assert lab_in(moved).moved_from == ""
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a:b", "${HOME}", "\udcff", "\x1b[2J"])
+def test_no_lab_is_made_where_ssh_and_kubectl_could_not_name_its_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(LabctlError, match="no lab can be made in ") as raised:
+        lab_in(tmp_path / name).up()
+    assert str(raised.value).isprintable() and not list((tmp_path / name).iterdir())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_record_that_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (tmp_path / ".labctl").mkdir()
+    make(tmp_path / ".labctl/lab.json")
+    with pytest.raises(LabctlError, match="lab.json is no file"):
+        _ = lab_in(tmp_path).record
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text(""), lambda path: path.symlink_to("/nowhere/x")])
+def test_where_no_folder_can_be_made_it_is_one_line(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / ".labctl")
+    with pytest.raises(LabctlError, match=r"the folder .*/\.labctl can't be made: File exists"):
+        lab_in(tmp_path).up()

@@ -1,5 +1,8 @@
 """Settings: the order of sources, and one clear line for each thing that can be written wrongly."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from labctl.errors import UsageError
@@ -50,6 +53,11 @@ def test_groups_nest_in_the_file(tmp_path):
             "addresses:\n  pods: 10.1.2.3/16\n",
             "lab.yml line 2: addresses.pods can't be '10.1.2.3/16': write an IPv4 range such as 10.247.0.0/16",
         ),
+        ("memory: 99999999T\n", "lab.yml line 1: memory can't be '99999999T': a minion can't have more than 16T"),
+        (f"memory: {'9' * 400}T\n", "lab.yml line 1: memory can't be '9999"),
+        ("nodes:\n  grace_s: .nan\n", "lab.yml line 2: nodes.grace_s can't be 'nan': write a number of seconds"),
+        ("nodes: {grace_s: .inf}\n", "lab.yml line 1: nodes.grace_s can't be 'inf': write a number of seconds"),
+        ("minions: 2\ncpus: 1\nminions: 3\n", "lab.yml line 3: `minions` stands in lab.yml line 1 already: remove one of them"),
         ("- a\n- b\n", "lab.yml line 1: write settings as `name: value`"),
         ("a: [1\n", "lab.yml line 2: this is no YAML"),
     ],
@@ -108,6 +116,17 @@ def test_every_default_would_be_accepted_as_written():
 def test_homes_follow_the_environment():
     state, cache = homes({"LABCTL_STATE_HOME": "/a", "LABCTL_CACHE_HOME": "/b", "HOME": "/h"})
     assert (str(state), str(cache)) == ("/a", "/b")
+    assert homes({"LABCTL_STATE_HOME": "a", "LABCTL_CACHE_HOME": "../b"}) == (Path.cwd() / "a", Path.cwd() / "../b")
+    nothing_said = homes({"HOME": "/h"})
+    assert (
+        homes({"HOME": "/h", "LABCTL_STATE_HOME": "", "LABCTL_CACHE_HOME": "", "XDG_STATE_HOME": "x", "XDG_CACHE_HOME": ""}) == nothing_said
+    )
+
+
+def test_homes_of_a_user_follow_xdg(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert homes({"HOME": "/h"}) == (Path("/h/.local/state/labctl"), Path("/h/.cache/labctl"))
+    assert homes({"HOME": "/h", "XDG_STATE_HOME": "/x", "XDG_CACHE_HOME": "no"}) == (Path("/x/labctl"), Path("/h/.cache/labctl"))
 
 
 def test_the_timing_brings_its_seconds_and_what_is_said_beside_it_counts_more(tmp_path):
@@ -118,3 +137,10 @@ def test_the_timing_brings_its_seconds_and_what_is_said_beside_it_counts_more(tm
     assert lab.source("nodes.grace_s") == "timing lab"
     mixed = settled(tmp_path, flags={"timing": "lab"}, text="nodes: {evict_s: 7}\n")
     assert (mixed["nodes.grace_s"], mixed["nodes.evict_s"]) == (2.0, 7.0)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_lab_yml_that_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "lab.yml")
+    with pytest.raises(UsageError, match=r"lab\.yml is no file"):
+        compose({}, {}, tmp_path / "lab.yml", {})

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from labctl.errors import LabctlError, UsageError
-from labctl.lab import up
+from labctl.errors import ApiError, LabctlError, UsageError
+from labctl.lab import machines, up
 from labctl.lab.settings import compose
 from labctl.providers.factory import make_provider
 from labctl.providers.protocol import Power
@@ -51,6 +51,21 @@ def test_a_node_that_is_not_ready_in_time_is_told_with_what_it_was_last_seen_at_
     assert error.value.message == f"minion-1: not done after 0 s; last seen {seen}, for 0 s"
     assert "if it is only slow, LABCTL_READY_S=0 labctl up (nodes.ready_s in lab.yml)" in error.value.mend
     assert [step.note for step in waiting.said if step.note] == [seen]
+
+
+def test_who_waits_for_a_machine_is_told_that_the_store_takes_no_more(monkeypatch, tmp_path):
+    class Full(Api):
+        def get(self, path):
+            if path == "/readyz/store":
+                raise ApiError(500, "Unknown", "internal server error: [-]store failed: reason withheld")
+            return super().get(path)
+
+    monkeypatch.setattr(machines, "_LOOK_S", 0.01)
+    waiting = lab(Full())
+    waiting.paths = SimpleNamespace(state=tmp_path)
+    with pytest.raises(LabctlError) as error:
+        up._machines(waiting, SimpleNamespace(name="namespace", machines=dict), 1)
+    assert error.value.message == f"the master can't write to its store in {tmp_path}"
 
 
 @pytest.mark.parametrize(("said", "emulated", "expected"), [("", False, 180), ("", True, 600), ("900", True, 900), ("30", False, 30)])

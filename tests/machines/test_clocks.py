@@ -60,19 +60,21 @@ async def test_a_clock_that_a_fault_moved_keeps_its_offset(offset_s):
     assert far.behind_s == pytest.approx(-offset_s, abs=0.5)
 
 
-async def test_an_offset_that_is_no_number_is_told():
+@pytest.mark.parametrize("said", [b"{}", b'{"offset": "nan"}', b'{"offset": "-inf"}'])
+async def test_an_offset_that_is_no_number_is_told(said):
     far = Far(30.0, (0.01, 0.01))
-    far.offset = b"{}"
+    far.offset = said
     with pytest.raises(RemoteError, match="labctl-clock-offset says"):
         await clocks.correct_clock(far, "minion-1", far)
 
 
-async def test_what_is_no_time_is_told():
+@pytest.mark.parametrize("said", ["date: not found", "nan", "inf"])
+async def test_what_is_no_time_is_told(said):
     far = Far(float("nan"), (0.0, 0.0))
 
     async def run(*_, **__):
-        return SimpleNamespace(stdout="date: not found")
+        return SimpleNamespace(stdout=said)
 
     far.run = run
-    with pytest.raises(RemoteError, match="minion-1: its clock says 'date: not found'"):
+    with pytest.raises(RemoteError, match=f"minion-1: its clock says '{said}'"):
         await clocks.correct_clock(far, "minion-1", far)

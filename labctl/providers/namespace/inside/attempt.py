@@ -41,14 +41,14 @@ def _namespaces() -> None:
 
 def _overlay(folder: str) -> None:
     """Try an overlay whose upper files are on this file system, and a second one above it, as pods' images need it."""
-    parts = {name: os.path.join(folder, name) for name in ("lower", "upper", "work", "root")}
-    for part in parts.values():
-        os.mkdir(part)
-    with open(os.path.join(parts["lower"], "file"), "w") as file:
+    for part in ("lower", "upper", "work", "root"):
+        os.mkdir(os.path.join(folder, part))
+    with open(os.path.join(folder, "lower/file"), "w") as file:
         file.write("below")
-    options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
-    kernel.mount("overlay", parts["root"], "overlay", data=options)
-    os.unlink(os.path.join(parts["root"], "file"))  # this makes a whiteout, which needs more of the file system than a mount
+    within = kernel.overlay_path(folder)
+    root = os.path.join(folder, "root")
+    kernel.mount("overlay", root, "overlay", data=f"lowerdir={within}/lower,upperdir={within}/upper,workdir={within}/work")
+    os.unlink(os.path.join(root, "file"))  # this makes a whiteout, which needs more of the file system than a mount
 
 
 def _veth() -> None:

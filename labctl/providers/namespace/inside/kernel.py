@@ -44,6 +44,11 @@ def setns(fd: int, kind: int) -> None:
     _call("setns", ctypes.c_int(fd), ctypes.c_int(kind))
 
 
+def overlay_path(path: str) -> str:
+    """Return a path as an option of an overlay: colons separate lower folders there, and commas separate options."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
     _call("mount", source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None, about=target)
 

@@ -33,7 +33,8 @@ def enter(boot: plan.BootPlan) -> None:
     os.umask(0o022)
     kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     root = f"{boot.folder}/root"
-    layers = f"lowerdir={_escape(boot.lower)},upperdir={_escape(boot.folder)}/upper,workdir={_escape(boot.folder)}/work"
+    folder = kernel.overlay_path(boot.folder)
+    layers = f"lowerdir={kernel.overlay_path(boot.lower)},upperdir={folder}/upper,workdir={folder}/work"
     kernel.mount("overlay", root, "overlay", data=layers)
     kernel.bind(f"{boot.folder}/storage", f"{root}/var/lib/labctl")
     _proc(boot, root)
@@ -48,11 +49,6 @@ def enter(boot: plan.BootPlan) -> None:
 def drop_capabilities() -> None:
     for number in _DROPPED.values():
         kernel.drop_capability(number)
-
-
-def _escape(path: str) -> str:
-    """Escape colons, which separate lower folders, and commas, which separate options."""
-    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
 def _proc(boot: plan.BootPlan, root: str) -> None:
