@@ -16,7 +16,7 @@ from labctl.clock import Clock
 from labctl.decoding import from_json
 from labctl.resources.encoding import client_bytes
 from labctl.resources.resources import Resources
-from labctl.resources.service import ListOptions, ListResult, WriteResult
+from labctl.resources.service import ListResult, WriteResult
 from labctl.resources.verbs.patch import is_apply
 from labctl.store.interface import Entry
 
@@ -36,10 +36,8 @@ class Objects:
     async def get(self, call: Call) -> web.StreamResponse:
         target = call.target
         form = call.format
-        if target.subresource:
-            entry = self._resources.get(call.kind, target.namespace, target.name, target.subresource)
-        else:
-            entry = self._resources.get(call.kind, target.namespace, target.name)
+        not_older = call.query.first("resourceVersion")
+        entry = self._resources.get(call.kind, target.namespace, target.name, target.subresource, not_older)
         if target.subresource != "scale":
             entry = await self._converted(call, entry)
         if self._repeats is not None and form == negotiate.PLAIN and not target.subresource:
@@ -96,7 +94,7 @@ class Objects:
     async def delete_collection(self, call: Call) -> web.StreamResponse:
         form = call.format
         options = query.delete_options(call.query, await bodies.read_if_any(call))
-        selected = ListOptions(label_selector=call.query.first("labelSelector"), field_selector=call.query.first("fieldSelector"))
+        selected = query.list_options(call.query)
         listed = await self._resources.delete_collection(call.kind, call.target.namespace, selected, options, call.user)
         return await self._answer_list(call, listed, form)
 

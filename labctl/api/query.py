@@ -80,7 +80,7 @@ def list_options(query: Query) -> ListOptions:
     return ListOptions(
         label_selector=query.first("labelSelector"),
         field_selector=query.first("fieldSelector"),
-        limit=query.integer("limit") or 0,
+        limit=max(0, query.integer("limit") or 0),
         continue_token=query.first("continue"),
         resource_version=query.first("resourceVersion"),
         resource_version_match=query.first("resourceVersionMatch"),

@@ -85,7 +85,7 @@ class Repeats:
             return None
         try:
             self._authorizer.objects(user, "get", target, repeat.query)
-            entry = self._resources.get(kind, target.namespace, target.name)
+            entry = self._resources.get(kind, target.namespace, target.name, resource_version=repeat.query.first("resourceVersion"))
         except ApiError:
             return None
         value = client_bytes(entry)

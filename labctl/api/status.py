@@ -32,9 +32,11 @@ def failure(code: int, reason: str, message: str, details: Mapping[str, Any] | N
 
 def of(error: ApiError) -> dict[str, Any]:
     details = dict(error.details)
+    token = details.pop("continue", None)
     if error.retry_after_s:
         details.setdefault("retryAfterSeconds", error.retry_after_s)
-    return failure(error.code, error.reason, str(error), details if details or error.reason in _DETAILED else None)
+    said = failure(error.code, error.reason, str(error), details if details or error.reason in _DETAILED else None)
+    return {**said, "metadata": {"continue": token}} if token else said
 
 
 def encoded(error: ApiError) -> bytes:

@@ -85,10 +85,16 @@ class Resources:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def get(self, kind: Kind, namespace: str, name: str, subresource: str = "") -> Entry:
-        """Returns the object's entry. Raises 404 if there is none. For the subresource `scale` it returns an autoscaling/v1 Scale."""
-        entry = self._ctx.existing(kind, namespace, name)
+    def get(self, kind: Kind, namespace: str, name: str, subresource: str = "", resource_version: str = "") -> Entry:
+        """Returns the object's entry. Raises 404 if there is none. For the subresource `scale` it returns an autoscaling/v1 Scale.
+
+        It is never older than `resource_version`; raises 504 if there is no such revision yet, 400 if it is none."""
+        entry = read.get(self._ctx, kind, namespace, name, resource_version)
         return subresources.scale_of(kind, entry) if subresource == "scale" else entry
+
+    def refuse_future(self, resource_version: str) -> None:
+        """Raises 504 if the store has not reached a revision, 400 if it is none."""
+        read.refuse_future(self._ctx, read.revision_of(resource_version))
 
     def list(self, kind: Kind, namespace: str, options: ListOptions = ListOptions()) -> ListResult:  # noqa: B008 - frozen
         """Returns the matching objects, in key order, at one revision. An empty namespace means all namespaces."""

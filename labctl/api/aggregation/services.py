@@ -21,7 +21,6 @@ from labctl.resources.kind import Kind, Object
 from labctl.resources.resources import Resources
 from labctl.resources.selectors import parse, parse_fields
 from labctl.resources.service import ListOptions, ListResult, WatchEvent
-from labctl.resources.verbs.read import revision_of
 from labctl.store.interface import Entry
 
 _encode = msgspec.json.Encoder().encode
@@ -63,12 +62,12 @@ class ApiServices:
         return await self._verbs["create"](call)
 
     async def _get(self, call: Call) -> web.StreamResponse:
+        self._resources.refuse_future(call.query.first("resourceVersion"))
         entry = _entry(call.kind, self._local()[call.target.name], self._resources.store.revision)
         return await call.answer(self._shape(call).one(entry), form=call.format)
 
     async def _list(self, call: Call) -> web.StreamResponse:
         asked = query.list_options(call.query)
-        revision_of(asked.resource_version)
         if asked.continue_token:
             raise status.bad_request("a list of APIServices comes in one piece")
         stored = self._resources.list(call.kind, "", msgspec.structs.replace(asked, limit=0))

@@ -136,7 +136,7 @@ async def delete_collection(
         entries = listed.entries[start : start + _DELETIONS_AT_ONCE]
         results = await asyncio.gather(*(_delete_entry(ctx, kind, entry, delete_options, user) for entry in entries))
         deleted += [entry for entry in results if entry is not None]
-    return ListResult(deleted, ctx.store.revision)
+    return msgspec.structs.replace(listed, entries=deleted, revision=ctx.store.revision)
 
 
 async def _delete_entry(ctx: Context, kind: Kind, entry: Entry, options: DeleteOptions, user: User) -> Entry | None:

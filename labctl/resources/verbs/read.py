@@ -41,16 +41,23 @@ class Token(msgspec.Struct, frozen=True):
         return base64.urlsafe_b64encode(msgspec.json.encode(self)).rstrip(b"=").decode()
 
 
+def get(ctx: Context, kind: Kind, namespace: str, name: str, resource_version: str) -> Entry:
+    """Returns an object as it is now. Raises 404 if there is none, 504 if the revision that the client knows of is not there yet."""
+    if resource_version:
+        refuse_future(ctx, revision_of(resource_version))
+    return ctx.existing(kind, namespace, name)
+
+
 def list_(ctx: Context, kind: Kind, namespace: str, options: ListOptions) -> ListResult:
     match = matcher(ctx, kind, options.label_selector, options.field_selector)
     prefix = kind.prefix(namespace if kind.namespaced else "")
     at, after, listed_at = _where(ctx, options, prefix)
     try:
         return _pieces(ctx, prefix, at, after, options.limit, match, listed_at)
-    except Compacted as gone:
+    except Compacted:
         if options.continue_token:
             raise failures.expired(_GONE, Token("meta.k8s.io/v1", _NOW, after.removeprefix(prefix)).encode()) from None
-        raise failures.too_old(gone.asked, gone.oldest) from None
+        raise failures.expired("The resourceVersion for the provided list is too old.") from None
     except ValueError:
         raise failures.too_large(at, ctx.store.revision) from None
 
@@ -65,8 +72,7 @@ def _where(ctx: Context, options: ListOptions, prefix: str) -> tuple[int, str, i
         token = _token(options.continue_token)
         at = 0 if token.rv == _NOW else token.rv
         return at, prefix + token.start, at or ctx.store.revision
-    if revision > ctx.store.revision:
-        raise failures.too_large(revision, ctx.store.revision)
+    refuse_future(ctx, revision)
     exact = options.resource_version_match == "Exact" or (revision and options.limit and not options.resource_version_match)
     at = revision if exact else 0
     return at, "", at or ctx.store.revision
@@ -114,6 +120,12 @@ def revision_of(text: str) -> int:
     if wrong:
         raise failures.bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": {wrong}')
     return int(text)
+
+
+def refuse_future(ctx: Context, revision: int) -> None:
+    """Raises 504 for a revision that the store has not reached. What is read is of now, and so not older than any other one."""
+    if revision > ctx.store.revision:
+        raise failures.too_large(revision, ctx.store.revision)
 
 
 def _check_options(options: ListOptions) -> None:

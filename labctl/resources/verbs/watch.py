@@ -20,7 +20,7 @@ from labctl.resources.kind import FieldError, Kind
 from labctl.resources.service import ListOptions, WatchEvent
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.match import matcher
-from labctl.resources.verbs.read import list_options_invalid, revision_of
+from labctl.resources.verbs.read import list_options_invalid, refuse_future, revision_of
 from labctl.resources.verbs.versions import convert_entries
 from labctl.store.interface import Batch, Change, Entry
 
@@ -68,8 +68,7 @@ class ObjectWatch:
         self._pending: Iterator[list[WatchEvent]] = iter(())
         prefix = kind.prefix(namespace if kind.namespaced else "")
         asked = revision_of(options.resource_version)
-        if asked > ctx.store.revision:
-            raise failures.too_large(asked, ctx.store.revision)
+        refuse_future(ctx, asked)
         if initial or (initial is None and asked == 0):
             self._pending = self._initial(ctx.store.range(prefix).entries, mark=bool(initial) and bookmarks)
             asked = 0

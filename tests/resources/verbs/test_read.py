@@ -108,6 +108,7 @@ async def test_a_revision_that_was_compacted(six: Lab) -> None:
     with pytest.raises(ApiError) as caught:
         six.names("configmaps", resource_version="2", resource_version_match="Exact")
     assert (caught.value.code, caught.value.reason) == (410, "Expired")
+    assert caught.value.message == "The resourceVersion for the provided list is too old."
 
 
 async def test_a_revision_from_the_future(lab: Lab) -> None:
