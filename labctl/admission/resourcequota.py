@@ -35,6 +35,7 @@ class ResourceQuota:
             not attributes.kind.namespaced
             or attributes.subresource not in ("", "resize")
             or attributes.kind.resource in _NEVER
+            or not attributes.kind.persisted
             or attributes.new is None
         ):
             return

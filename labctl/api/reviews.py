@@ -1,7 +1,7 @@
 """Questions that are sent as objects: who am I, whose token is this, may I (or somebody else) do this, what may I do?
 
-They are answered with the object and its status, and nothing is kept. kubectl asks them (`auth whoami`, `auth can-i`), and programs that guard
-something of their own. The answer to "may I" is found by asking the Authorizer as if the request had come.
+They are answered with the object and its status, and nothing is kept. Webhooks are shown them where their rules say so. kubectl asks them (`auth whoami`,
+`auth can-i`), and programs that guard something of their own. The answer to "may I" is found by asking the Authorizer as if the request had come.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from labctl.api.route import Target
 from labctl.api.status import bad_request
 from labctl.api.tokens import ServiceAccountTokens
 from labctl.resources import failures
-from labctl.resources.kind import Object
+from labctl.resources.admission import Attributes
+from labctl.resources.kind import Kind, Object
 from labctl.resources.kinds.rbac_v1.rules import PolicyRule
 from labctl.resources.rbac.holders import Rbac
-from labctl.resources.schema.definitions import Schema
+from labctl.resources.resources import Resources
 from labctl.resources.schema.validate import decode
 from labctl.resources.service import User
 
@@ -33,8 +34,8 @@ Answer = Callable[[Call, Object], Object]
 class Reviews:
     """Answers reviews. `create` is the only verb of these kinds."""
 
-    def __init__(self, schema: Schema, authorizer: Authorizer, rbac: Rbac, tokens: ServiceAccountTokens) -> None:
-        self._schema = schema
+    def __init__(self, resources: Resources, authorizer: Authorizer, rbac: Rbac, tokens: ServiceAccountTokens) -> None:
+        self._resources = resources
         self._authorizer = authorizer
         self._rbac = rbac
         self._tokens = tokens
@@ -50,19 +51,19 @@ class Reviews:
     async def create(self, call: Call) -> web.StreamResponse:
         kind = call.kind
         form = negotiate.accepted(call.request.headers.get("Accept", ""), negotiate.NO_SHAPES)  # an answer has no metadata to make a row of
-        asked, warnings = decode(self._schema, kind, await bodies.read(call), call.write_options().field_validation)
-        if call.target.namespace:
-            _in_namespace(asked, call.target.namespace)
-        errors = list(kind.validate(asked, None))
-        if errors:
-            raise failures.invalid(kind, "", errors)
+        options, namespace = call.write_options(), call.target.namespace
+        asked, warnings = decode(self._resources.schema, kind, await bodies.read(call), options.field_validation)
+        if namespace:
+            _in_namespace(asked, namespace)
+        attributes = Attributes(call.user, "create", kind, None, asked, options, path=(namespace, ""))
+        await self._resources.admit(attributes, lambda: _check(kind, asked))
         said = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}}
-        if call.target.namespace:
-            said["metadata"] = {"namespace": call.target.namespace}
+        if namespace:
+            said["metadata"] = {"namespace": namespace}
         if "spec" in asked:
             said["spec"] = asked["spec"]
         said["status"] = self._answers[kind.kind](call, asked.get("spec", {}))
-        return await call.answer(_encode(said), 201, form=form, extra=answer.warning_lines(warnings))
+        return await call.answer(_encode(said), 201, form=form, extra=answer.warning_lines([*warnings, *attributes.warnings]))
 
     def _access(self, user: User, spec: Object) -> Object:
         if "nonResourceAttributes" in spec:
@@ -94,13 +95,19 @@ class Reviews:
         return told
 
     def _token(self, spec: Object) -> Object:
-        if not spec.get("token"):
-            raise bad_request("token is required for TokenReview in authentication")
         found = self._tokens.review(spec["token"], spec.get("audiences") or ())
         if found is None:
             return {"user": {}, "error": "invalid bearer token"}
         user, audiences = found
         return {"authenticated": True, "user": user.info, "audiences": audiences}
+
+
+def _check(kind: Kind, asked: Object) -> None:
+    """Raises ApiError for a question that asks nothing."""
+    if kind.kind == "TokenReview" and not (asked.get("spec") or {}).get("token"):
+        raise bad_request("token is required for TokenReview in authentication")
+    if errors := list(kind.validate(asked, None)):
+        raise failures.invalid(kind, "", errors)
 
 
 class _ResourceRule(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -113,7 +113,7 @@ class Server:
             "metrics.k8s.io": UsageApi(resources, usage).answer,
         }
         self._api_services = ApiServices(resources, clock.wall, self._verbs)
-        self._reviews = Reviews(resources.schema, self._authorizer, rbac, self._tokens)
+        self._reviews = Reviews(resources, self._authorizer, rbac, self._tokens)
         streams = streaming.handlers(resources, self._authorizer, remote, settings)
         self._special: Mapping[tuple[str, str], Handler] = {**streams, ("serviceaccounts", "token"): self._tokens.create}
         self._http: HttpServer | None = None

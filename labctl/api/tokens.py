@@ -56,18 +56,14 @@ class ServiceAccountTokens:
         account = self._resources.view(self._resources.get(call.kind, target.namespace, target.name))
         kind = body_kind(call.kind, call.target.subresource)
         asked, warnings = decode(self._resources.schema, kind, await bodies.read(call), options.field_validation)
-        _refuse_other(asked, account)
-        spec = asked.setdefault("spec", {})
-        spec["audiences"] = spec.get("audiences") or [ISSUER]
-        spec.setdefault("expirationSeconds", LIFE_S)
-        if errors := list(_wrong(spec)):
-            raise failures.invalid_of("TokenRequest", "authentication.k8s.io", target.name, errors)
-        bound = self._bound(account, spec.get("boundObjectRef"))
-        asked["metadata"] = {"name": target.name, "namespace": target.namespace}
-        await self._resources.admit(Attributes(call.user, "create", call.kind, None, asked, options, "token"))
-        answered = {**asked, "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "status": self._status(account, spec, bound)}
+        asked.setdefault("spec", {}).setdefault("expirationSeconds", LIFE_S)
+        attributes = Attributes(call.user, "create", call.kind, None, asked, options, "token", path=(target.namespace, target.name))
+        await self._resources.admit(attributes, lambda: _complete(asked, account))
+        spec = asked["spec"]
+        token = self._status(account, spec, self._bound(account, spec.get("boundObjectRef")))
+        answered = {**asked, "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "status": token}
         answered["metadata"] = {**asked["metadata"], "creationTimestamp": rfc3339(self._clock.wall())}
-        return await call.answer(_encode(answered), 201, form=call.format, extra=answer.warning_lines(warnings))
+        return await call.answer(_encode(answered), 201, form=call.format, extra=answer.warning_lines([*warnings, *attributes.warnings]))
 
     def _bound(self, account: Any, reference: Object | None) -> dict[str, Any]:
         """Return the claims that name the object to which a token is bound. The token is valid only while that object lives."""
@@ -169,6 +165,18 @@ class ServiceAccountTokens:
     def public_keys(self) -> Object:
         """Return /openid/v1/jwks."""
         return {"keys": self._must_have_keys().public()}
+
+
+def _complete(asked: Object, account: Any) -> None:
+    """Fills in, in place, what a TokenRequest left out, and checks it. Raises 422."""
+    _refuse_other(asked, account)
+    name = account.metadata.name
+    asked["metadata"] = {"name": name, "namespace": account.metadata.namespace}
+    spec = asked.setdefault("spec", {})
+    spec["audiences"] = spec.get("audiences") or [ISSUER]
+    spec.setdefault("expirationSeconds", LIFE_S)
+    if errors := list(_wrong(spec)):
+        raise failures.invalid_of("TokenRequest", "authentication.k8s.io", name, errors)
 
 
 def _refuse_other(asked: Object, account: Any) -> None:

@@ -5,7 +5,7 @@ Reads are synchronous and answered from memory. Writes wait until they are durab
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -63,11 +63,12 @@ class Resources:
         """Sets the steps that writes pass from now on. They can't be passed to the constructor, because most of them read objects through it."""
         self._ctx.admission = admission
 
-    async def admit(self, attributes: Attributes) -> None:
+    async def admit(self, attributes: Attributes, check: Callable[[], None] = lambda: None) -> None:
         """Asks the steps about something that is answered and not stored, such as a TokenRequest, or a connection. They may change `attributes.new`.
 
-        Raises ApiError."""
+        `check` is called when it is what it is going to be, before the steps that only judge. Raises ApiError."""
         await mutate(self._ctx.admission.mutating(attributes.kind, attributes.verb), attributes)
+        check()
         await ask(self._ctx.admission.validating(attributes.kind, attributes.verb), attributes)
 
     def complete(self, kind: Kind, obj: Object) -> None:
