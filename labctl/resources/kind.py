@@ -185,7 +185,7 @@ class Kind:
 
     `defaults(obj)` fills in, in place, what the schema's table of defaults can't express; `prepare(new, old)` sets what the server owns (the status of a
     new object, fields that can't change); `validate(new, old)` returns errors (old is None for a create), `warnings(new, old)` what is legal but probably
-    a mistake; `allocate(new, old, ranges)` fills in what must be unique in the lab, and returns errors; `claims(obj)` names the keys that reserve it;
+    a mistake; `allocate(new, old, ranges)` fills in what must be unique in the lab, and returns errors; `claims(obj)` names the keys that reserve it, each once;
     `grace_s(obj, asked)` is how long a deletion waits for the object's agent; `fields(view)` are the fields, besides those of metadata, by which objects
     can be selected (it takes a view of the stored version).
     `type_defaults` has the defaults of types and `definitions` the types that Kubernetes' own schema does not have; both are keyed by the names of

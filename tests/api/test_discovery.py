@@ -46,6 +46,17 @@ async def test_the_documents_one_by_one(api: ApiServer) -> None:
         assert "/api/v1" in (await fetch(http, "/"))[1]["paths"]
 
 
+@pytest.mark.parametrize(
+    ("path", "resource", "hashed"), [("/api/v1", "pods", "xPOwRZ+Yhw8="), ("/apis/apps/v1", "deployments", "8aSe+NMegvE=")]
+)
+async def test_the_version_that_objects_are_stored_in_is_hashed_as_kubernetes_does(
+    api: ApiServer, path: str, resource: str, hashed: str
+) -> None:
+    async with api.session() as http:
+        _, document = await fetch(http, path)
+    assert [each["storageVersionHash"] for each in document["resources"] if each["name"] == resource] == [hashed]
+
+
 @pytest.mark.parametrize(("path", "groups"), [("/api", [None]), ("/apis", GROUPS)])
 async def test_aggregated_as_kubectl_asks(api: ApiServer, path: str, groups: list[str | None]) -> None:
     async with api.session() as http:

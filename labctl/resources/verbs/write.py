@@ -396,7 +396,7 @@ def _claim(ctx: Context, kind: Kind, new: Object, old: Object | None) -> tuple[l
     errors = list(kind.allocate(new, old, StoreRanges(ctx, held)))
     if errors:
         raise failures.invalid(kind, new["metadata"]["name"], errors)
-    wanted = list(dict.fromkeys(kind.claims(new)))
+    wanted = list(kind.claims(new))
     holder = kind.key(new["metadata"].get("namespace", ""), new["metadata"]["name"]).encode()
     taken = [claim for claim in wanted if claim not in held]
     freed = sorted(held.difference(wanted))

@@ -98,6 +98,17 @@ async def test_a_node_port_is_kept_and_can_be_asked_for(lab: Lab) -> None:
     assert error.message == 'Service "other" is invalid: spec.ports[0].nodePort: Invalid value: 30053: provided port is already allocated'
 
 
+@pytest.mark.parametrize("finalizers", [[], ["example.com/guard"]])
+async def test_a_node_port_of_two_protocols_is_freed_with_its_service(lab: Lab, finalizers: list[str]) -> None:
+    before = lab.claims()
+    ports = [{"name": protocol.lower(), "port": 53, "protocol": protocol, "nodePort": 30053} for protocol in ("TCP", "UDP")]
+    await lab.create("services", service(type="NodePort", ports=ports) | {"metadata": {"name": "web", "finalizers": finalizers}})
+    await lab.delete("services", "web")
+    if finalizers:
+        await lab.patch("services", "web", {"metadata": {"finalizers": None}})
+    assert (lab.names("services"), lab.claims()) == (["kubernetes"], before)
+
+
 async def test_a_node_port_outside_the_range(lab: Lab) -> None:
     error = await lab.refused("services", service(type="NodePort", ports=[{"port": 80, "nodePort": 80}]))
     assert error.message == (
@@ -169,7 +180,7 @@ def services(lab: Lab) -> list[dict[str, Any]]:
 
 
 async def _change(lab: Lab, name: str, what: str, port: int) -> None:
-    ports = [{"port": 80, "nodePort": port}]
+    ports = [{"name": protocol.lower(), "port": 80, "protocol": protocol, "nodePort": port} for protocol in ("TCP", "UDP")]
     try:
         if what == "create":
             await lab.create("services", service(name, type="NodePort", ports=ports))

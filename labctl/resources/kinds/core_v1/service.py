@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 
 import msgspec
@@ -172,8 +172,12 @@ def _allocate_port(path: str, port: Object, ranges: Ranges, field: str = "nodePo
         port[field] = given
 
 
-def claims(service: Object) -> Iterator[str]:
-    """Returns the claim keys of its virtual IP and its node ports."""
+def claims(service: Object) -> Iterable[str]:
+    """Returns the claim keys of its virtual IP and its node ports, each once: several protocols may share a node port."""
+    return dict.fromkeys(_claims(service))
+
+
+def _claims(service: Object) -> Iterator[str]:
     spec = service["spec"]
     if spec.get("clusterIP") not in ("", "None", None) and spec.get("type") != "ExternalName":
         yield ip_claim(spec["clusterIP"])
