@@ -14,20 +14,25 @@ from typing import Any
 from labctl.images.build.layer import Layer
 from tools.conformance.source import Source, run
 
-_PACKAGES = "bash bind9-dnsutils busybox-static ca-certificates curl etcd-server iperf iproute2 iputils-ping netcat-openbsd perl-base procps redis-server util-linux"
+_PACKAGES = (
+    "bash bind9-dnsutils busybox-static ca-certificates conntrack curl etcd-server iperf iproute2 iptables iputils-ping net-tools netcat-openbsd perl-base procps"
+    " redis-server util-linux"
+)
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 REGISTRIES = {  # the tests' own word for a registry -> where its images lie here; no host has these names, so nothing is ever fetched
     "promoterE2eRegistry": "new.e2e.invalid",
     "e2eRegistry": "old.e2e.invalid",
     "dockerLibraryRegistry": "library.e2e.invalid",
     "gcRegistry": "root.e2e.invalid",
+    "buildImageRegistry": "build.e2e.invalid",
 }
-_NEW, _OLD, _HUB, _ROOT = REGISTRIES.values()
+_NEW, _OLD, _HUB, _ROOT, _BUILD = REGISTRIES.values()
 _SERVES = {"Cmd": ["busybox", "httpd", "-f", "-p", "80", "-h", "/usr/local/apache2/htdocs"]}
 _AGNHOST = {"Entrypoint": ["/agnhost"], "Cmd": ["test-webserver"]}
 # name -> (layers, what the image runs). The tests know web servers by their names and files only.
 IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     f"{_NEW}/agnhost:2.21": (("debian", "agnhost"), {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}),
+    f"{_BUILD}/debian-iptables:buster-v1.3.0": (("debian",), {"Cmd": ["bash"]}),
     f"{_HUB}/busybox:1.29": (("busybox",), {"Cmd": ["sh"]}),
     f"{_HUB}/httpd:2.4.38-alpine": (("debian", "pages"), _SERVES),
     f"{_HUB}/httpd:2.4.39-alpine": (("debian", "pages"), {**_SERVES, "Labels": {"release": "2"}}),
@@ -41,6 +46,7 @@ IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     f"{_OLD}/nautilus:1.0": (("debian", "agnhost", "nautilus"), _AGNHOST),
     f"{_OLD}/nonewprivs:1.0": (("busybox", "nnp"), {"Cmd": ["nnp"]}),
     f"{_OLD}/nonroot:1.0": (("busybox",), {"User": "1234", "Cmd": ["sh"]}),
+    f"{_OLD}/regression-issue-74839-amd64:1.0": (("debian", "regression"), {"Entrypoint": ["/regression"]}),
     f"{_OLD}/resource-consumer:1.5": (("debian", "consumer"), {"Entrypoint": ["/consumer"]}),
     f"{_OLD}/sample-apiserver:1.17": (("debian", "sample"), {"Entrypoint": ["/kube-sample-apiserver"]}),
     f"{_ROOT}/etcd:3.4.13-0": (("debian", "etcd"), {"Cmd": ["etcd"]}),
@@ -67,7 +73,9 @@ def archive(source: Source) -> Path:
 
 
 def _layers(source: Source, scratch: Path) -> Mapping[str, Layer]:
-    made = {name: Layer() for name in ("agnhost", "busybox", "pages", "kitten", "nautilus", "consumer", "sample", "etcd", "nnp")}
+    made = {
+        name: Layer() for name in ("agnhost", "busybox", "pages", "kitten", "nautilus", "consumer", "sample", "etcd", "nnp", "regression")
+    }
     images = source.tree / "test/images"
     for name in ("localhost.crt", "localhost.key"):
         made["agnhost"].file(name, images / "agnhost/porter" / name)
@@ -81,6 +89,7 @@ def _layers(source: Source, scratch: Path) -> Mapping[str, Layer]:
     made["consumer"].file("consume-cpu/consume-cpu", source.bin / "consume-cpu")
     made["sample"].file("kube-sample-apiserver", source.bin / "kube-sample-apiserver")
     made["nnp"].file("usr/local/bin/nnp", source.bin / "nnp", 0o4755)
+    made["regression"].file("regression", source.bin / "regression")
     made["etcd"].link("usr/local/bin/etcd", "/usr/bin/etcd")
     made["pages"].text("usr/local/apache2/htdocs/index.html", "<html><body><h1>It works!</h1></body></html>\n")
     _fill_busybox(made["busybox"], scratch)

@@ -13,6 +13,7 @@ PROGRAMS = {
     "consumer": "./test/images/resource-consumer",
     "consume-cpu": "./test/images/resource-consumer/consume-cpu",
     "nnp": "./test/images/nonewprivs",
+    "regression": "./test/images/regression-issue-74839",
     "kube-sample-apiserver": "./vendor/k8s.io/sample-apiserver",
     "kubectl": "./cmd/kubectl",
 }
