@@ -16,7 +16,7 @@ from labctl.clock import Clock
 from labctl.decoding import from_json
 from labctl.resources.encoding import client_bytes
 from labctl.resources.resources import Resources
-from labctl.resources.service import ListResult, WriteResult
+from labctl.resources.service import WriteResult
 from labctl.resources.verbs.patch import is_apply
 from labctl.store.interface import Entry
 
@@ -53,8 +53,8 @@ class Objects:
             objects = self._lists.objects(call.kind, call.target.namespace)
             metadata = {"resourceVersion": str(self._resources.store.revision)}
             return await call.answer_list(self._shape(call, form).plain_list(metadata, objects), form=form)
-        listed = self._resources.list(call.kind, call.target.namespace, options)
-        return await self._answer_list(call, listed, form)
+        listed = await self._resources.list_converted(call.kind, call.target.namespace, options)
+        return await call.answer_list(await self._shape(call, form).many(listed), form=form)
 
     async def watch(self, call: Call) -> web.StreamResponse:
         return await watches.serve(call, self._resources, self._shape(call, call.format), query.list_options(call.query))
@@ -92,16 +92,11 @@ class Objects:
         return await self._answer_write(call, written)
 
     async def delete_collection(self, call: Call) -> web.StreamResponse:
-        form = call.format
         options = query.delete_options(call.query, await bodies.read_if_any(call))
         selected = query.list_options(call.query)
         listed = await self._resources.delete_collection(call.kind, call.target.namespace, selected, options, call.user)
-        return await self._answer_list(call, listed, form)
-
-    async def _answer_list(self, call: Call, listed: ListResult, form: negotiate.Format) -> web.StreamResponse:
-        if call.kind.conversion is not None:
-            listed = msgspec.structs.replace(listed, entries=await self._resources.converted(call.kind, listed.entries))
-        return await call.answer_list(await self._shape(call, form).many(listed), form=form)
+        listed = msgspec.structs.replace(listed, entries=await self._resources.converted(call.kind, listed.entries))
+        return await call.answer_list(await self._shape(call, call.format).many(listed), form=call.format)
 
     async def _converted(self, call: Call, entry: Entry) -> Entry:
         return entry if call.kind.conversion is None else (await self._resources.converted(call.kind, [entry]))[0]

@@ -101,6 +101,10 @@ class Resources:
         """Returns the matching objects, in key order, at one revision. An empty namespace means all namespaces."""
         return read.list_(self._ctx, kind, namespace, options)
 
+    async def list_converted(self, kind: Kind, namespace: str, options: ListOptions = ListOptions()) -> ListResult:  # noqa: B008 - frozen
+        """Returns the objects that match in this version of the kind, converted to it."""
+        return await read.list_converted(self._ctx, kind, namespace, options)
+
     def watch(
         self,
         kind: Kind,

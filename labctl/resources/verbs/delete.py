@@ -20,7 +20,7 @@ from labctl.resources.kind import Kind, Object
 from labctl.resources.service import SYSTEM, DeleteOptions, ListOptions, ListResult, User, WriteResult
 from labctl.resources.verbs import versions
 from labctl.resources.verbs.context import Context
-from labctl.resources.verbs.read import list_
+from labctl.resources.verbs.read import list_converted
 from labctl.resources.verbs.write import can_be_removed, committed
 from labctl.store.interface import Compare, Delete, Entry, Op, Put
 
@@ -130,7 +130,7 @@ def _check_preconditions(kind: Kind, name: str, obj: Object, options: DeleteOpti
 async def delete_collection(
     ctx: Context, kind: Kind, namespace: str, options: ListOptions, delete_options: DeleteOptions, user: User = SYSTEM
 ) -> ListResult:
-    listed = list_(ctx, kind, namespace, options)
+    listed = await list_converted(ctx, kind, namespace, options)
     deleted: list[Entry] = []
     for start in range(0, len(listed.entries), _DELETIONS_AT_ONCE):
         entries = listed.entries[start : start + _DELETIONS_AT_ONCE]

@@ -47,6 +47,15 @@ def matcher(ctx: Context, kind: Kind, label_selector: str, field_selector: str) 
     return match_texts if len(quick) == len(readers) else match
 
 
+def is_late(ctx: Context, kind: Kind, label_selector: str, field_selector: str) -> bool:
+    """Tells whether objects can be selected only in the version of the request: custom ones by fields, which each version has of its own and may call
+    otherwise, or by labels, which a conversion may change."""
+    if kind.decoder is None or kind.conversion is None:
+        return False
+    fields = _parsed(kind, "", field_selector)[1].terms if field_selector else ()
+    return any(term.field not in META_FIELDS for term in fields) or bool(label_selector and len(ctx.registry.versions(kind.resource)) > 1)
+
+
 @lru_cache(maxsize=256)
 def _reader(view: type[Viewed], path: str) -> Callable[[Any], str] | None:
     """Returns a function that reads a selected field straight from the view, if that is a text there (`spec.nodeName`); otherwise None.

@@ -7,7 +7,8 @@ answer is 410 with another token, with which the list goes on at the current rev
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -18,7 +19,8 @@ from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import FieldError, Kind
 from labctl.resources.service import ListOptions, ListResult
 from labctl.resources.verbs.context import Context
-from labctl.resources.verbs.match import Match, matcher
+from labctl.resources.verbs.match import Match, is_late, matcher
+from labctl.resources.verbs.versions import convert_entries
 from labctl.store.interface import Entry, Page
 
 _NOW = -1  # a token with this revision goes on at the current revision: the list is then not of one moment
@@ -48,12 +50,32 @@ def get(ctx: Context, kind: Kind, namespace: str, name: str, resource_version: s
     return ctx.existing(kind, namespace, name)
 
 
+async def list_converted(ctx: Context, kind: Kind, namespace: str, options: ListOptions) -> ListResult:
+    """Returns the matching objects in this version of the kind."""
+    if not is_late(ctx, kind, options.label_selector, options.field_selector):
+        listed = list_(ctx, kind, namespace, options)
+        return msgspec.structs.replace(listed, entries=await convert_entries(kind, listed.entries)) if kind.conversion else listed
+    match = matcher(ctx, kind, options.label_selector, options.field_selector)
+    prefix = kind.prefix(namespace if kind.namespaced else "")
+    _, after, listed_at = _where(ctx, options, prefix)
+    with _told(ctx, options, prefix, after, listed_at):
+        return await _late_pieces(ctx, kind, prefix, after, options.limit, match, listed_at)
+
+
 def list_(ctx: Context, kind: Kind, namespace: str, options: ListOptions) -> ListResult:
+    """Returns the matching objects as they are stored."""
     match = matcher(ctx, kind, options.label_selector, options.field_selector)
     prefix = kind.prefix(namespace if kind.namespaced else "")
     at, after, listed_at = _where(ctx, options, prefix)
-    try:
+    with _told(ctx, options, prefix, after, at):
         return _pieces(ctx, prefix, at, after, options.limit, match, listed_at)
+
+
+@contextmanager
+def _told(ctx: Context, options: ListOptions, prefix: str, after: str, at: int) -> Iterator[None]:
+    """Raises an API server's errors for a revision that is not kept any more, or not there yet."""
+    try:
+        yield
     except Compacted:
         if options.continue_token:
             raise failures.expired(_GONE, Token("meta.k8s.io/v1", _NOW, after.removeprefix(prefix)).encode()) from None
@@ -92,6 +114,22 @@ def _pieces(ctx: Context, prefix: str, at: int, after: str, limit: int, match: M
             if match(entry):
                 found.append(entry)
             if len(found) == limit and (page.more or position + 1 < len(page.entries)):
+                return ListResult(found, revision, Token("meta.k8s.io/v1", revision, entry.key.removeprefix(prefix)).encode())
+        if not page.more:
+            return ListResult(found, revision)
+        after = page.entries[-1].key
+
+
+async def _late_pieces(ctx: Context, kind: Kind, prefix: str, after: str, limit: int, match: Match | None, revision: int) -> ListResult:
+    """Converts what there is, piece by piece, and returns what then matches."""
+    found: list[Entry] = []
+    while True:
+        page = ctx.store.range(prefix, revision, after, max(limit, _CHUNK))
+        converted = await convert_entries(kind, page.entries)
+        for position, entry in enumerate(converted):
+            if match is None or match(entry):
+                found.append(entry)
+            if limit and len(found) == limit and (page.more or position + 1 < len(converted)):
                 return ListResult(found, revision, Token("meta.k8s.io/v1", revision, entry.key.removeprefix(prefix)).encode())
         if not page.more:
             return ListResult(found, revision)

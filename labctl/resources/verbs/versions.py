@@ -31,12 +31,14 @@ async def convert_entries(kind: Kind, entries: Sequence[Entry]) -> Sequence[Entr
     conversion = kind.conversion
     if conversion is None:
         return entries
-    other = [entry for entry in entries if entry.value and conversion.needed(kind, entry)]
+    other = [place for place, entry in enumerate(entries) if entry.value and conversion.needed(kind, entry)]
     if not other:
         return entries
-    converted = await conversion.convert(kind, [encoding.decoded(entry) for entry in other])
-    by_key = {entry.key: _entry(kind, entry, obj) for entry, obj in zip(other, converted, strict=True)}
-    return [by_key.get(entry.key, entry) for entry in entries]
+    converted = await conversion.convert(kind, [encoding.decoded(entries[place]) for place in other])
+    result = list(entries)
+    for place, obj in zip(other, converted, strict=True):  # a watch may have the same object several times
+        result[place] = _entry(kind, entries[place], obj)
+    return result
 
 
 async def convert_entry(kind: Kind, entry: Entry) -> Entry:

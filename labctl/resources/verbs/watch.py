@@ -19,7 +19,7 @@ from labctl.resources import failures, fields
 from labctl.resources.kind import FieldError, Kind
 from labctl.resources.service import ListOptions, WatchEvent
 from labctl.resources.verbs.context import Context
-from labctl.resources.verbs.match import matcher
+from labctl.resources.verbs.match import is_late, matcher
 from labctl.resources.verbs.read import list_options_invalid, refuse_future, revision_of
 from labctl.resources.verbs.versions import convert_entries
 from labctl.store.interface import Batch, Change, Entry
@@ -65,6 +65,9 @@ class ObjectWatch:
         self._ctx, self._pool, self._kind = ctx, pool, kind
         self._bookmark_due_s = asyncio.get_running_loop().time() + ctx.settings.bookmark_s if bookmarks else None  # on the loop's clock
         self._match = matcher(ctx, kind, options.label_selector, options.field_selector)
+        self._late = is_late(ctx, kind, options.label_selector, options.field_selector)
+        if self._late:
+            self._pool = EventPool()  # its events are of this version only
         self._pending: Iterator[list[WatchEvent]] = iter(())
         prefix = kind.prefix(namespace if kind.namespaced else "")
         asked = revision_of(options.resource_version)
@@ -83,12 +86,16 @@ class ObjectWatch:
 
     async def __anext__(self) -> list[WatchEvent]:
         for events in self._pending:
-            return await self._converted(events)
+            shown = await self._converted(events)
+            if self._late and self._match is not None:
+                shown = [event for event in shown if event.type == "BOOKMARK" or self._match(event.entry)]
+            if shown:
+                return shown
         try:
             while True:
                 events = await self._next_events()
                 if events:
-                    return await self._converted(events)
+                    return events if self._late else await self._converted(events)
         except Lagging as error:
             raise failures.expired(f"too old resource version: {self._seen} ({error})") from None
         except StoreError as error:
@@ -101,6 +108,17 @@ class ObjectWatch:
         entries = await convert_entries(self._kind, [event.entry for event in events if event.type != "BOOKMARK"])
         others = iter(entries)
         return [event if event.type == "BOOKMARK" else _with(event, next(others)) for event in events]
+
+    async def _selected(self, batches: Sequence[Batch]) -> list[WatchEvent]:
+        """Returns the events of objects that can be selected only once they are converted, before and after each change."""
+        changes = [change for batch in batches for change in batch.changes]
+        states = [entry for change in changes for entry in (change.previous, change.entry) if entry is not None]
+        converted = iter(await convert_entries(self._kind, states))
+        in_version = (
+            msgspec.structs.replace(change, previous=next(converted) if change.previous is not None else None, entry=next(converted))
+            for change in changes
+        )
+        return [event for change in in_version if (event := self._event(change)) is not None]
 
     def listen(self, listener: Callable[[], bool]) -> None:
         """Names a function that is called when events may wait, and returns whether it has taken them (see `Watch.listen`). It calls `take`."""
@@ -133,7 +151,8 @@ class ObjectWatch:
         batches += self._watcher.take()
         # If nothing waits to be read, this watch has seen everything up to the store's revision.
         self._seen = batches[-1].revision if batches else max(self._seen, self._ctx.store.revision)
-        return self._events(batches) or self._due_bookmark()
+        events = await self._selected(batches) if self._late else self._events(batches)
+        return events or self._due_bookmark()
 
     def _events(self, batches: Sequence[Batch]) -> list[WatchEvent]:
         return [event for batch in batches for change in batch.changes if (event := self._event(change)) is not None]
@@ -158,7 +177,7 @@ class ObjectWatch:
     def _initial(self, entries: Sequence[Entry], mark: bool) -> Iterator[list[WatchEvent]]:
         """Yields an ADDED event for each object that exists, in chunks; then, if the client asked for it, the bookmark that ends the initial events."""
         match, revision = self._match, self._ctx.store.revision
-        matching = [entry for entry in entries if match is None or match(entry)]
+        matching = entries if self._late else [entry for entry in entries if match is None or match(entry)]
 
         def pieces() -> Iterator[list[WatchEvent]]:
             events: list[WatchEvent] = []
