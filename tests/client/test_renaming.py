@@ -112,3 +112,62 @@ async def test_a_watch_shows_each_of_several_states_of_one_object(api: ApiServer
         async with http.get(f"{V1}?watch=1&resourceVersion={start}") as events:
             found = [json.loads(await asyncio.wait_for(events.content.readline(), 10))["object"]["spec"] for _ in range(5)]
     assert found == [{"width": width} for width in range(1, 6)]
+
+
+APPLY = {"Content-Type": "application/apply-patch+yaml"}
+
+
+async def applied(
+    http: aiohttp.ClientSession, path: str, manager: str, spec: dict[str, Any], code: int = 200, **query: str
+) -> dict[str, Any]:
+    version = path.split("/")[3]
+    body = {"apiVersion": f"{GROUP}/{version}", "kind": "Gadget", "metadata": {"name": "g"}, "spec": spec}
+    params = {"fieldManager": manager, **query}
+    async with http.patch(f"{path}/g", data=json.dumps(body), params=params, headers=APPLY) as answer:
+        said: dict[str, Any] = await answer.json()
+        assert answer.status == code, said
+    return said
+
+
+def owned(obj: dict[str, Any]) -> dict[str, tuple[str, list[str]]]:
+    """Returns who owns which fields of the spec, and in which version."""
+    found = {}
+    for entry in [each for each in obj["metadata"]["managedFields"] if "subresource" not in each]:
+        fields = sorted(name.removeprefix("f:") for name in entry["fieldsV1"].get("f:spec", {}) if name != ".")
+        found[entry["manager"]] = (entry["apiVersion"].rpartition("/")[2], fields)
+    return found
+
+
+async def test_an_apply_conflicts_with_who_owns_the_field_under_another_name(api: ApiServer) -> None:
+    async with api.session() as http:
+        await applied(http, ALPHA, "old", {"size": 3, "replicas": 1}, 201)
+        same = await applied(http, V1, "new", {"width": 3})
+        assert owned(same) == {"old": ("v1alpha1", ["replicas", "size"]), "new": ("v1", ["width"])}, "who says the same is welcome"
+        refusal = await applied(http, V1, "new", {"width": 4}, 409)
+        assert refusal["message"] == 'Apply failed with 1 conflict: conflict with "old": .spec.size'
+        assert refusal["details"]["causes"][0]["field"] == ".spec.size"
+        forced = await applied(http, V1, "new", {"width": 4}, force="true")
+        assert owned(forced) == {"old": ("v1alpha1", ["replicas"]), "new": ("v1", ["width"])}
+        refusal = await applied(http, ALPHA, "old", {"size": 3, "replicas": 1}, 409)
+        assert refusal["message"] == 'Apply failed with 1 conflict: conflict with "new": .spec.width'
+
+
+async def test_a_plain_write_takes_fields_from_who_owns_them_under_another_name(api: ApiServer) -> None:
+    merge = {"Content-Type": "application/merge-patch+json"}
+    async with api.session() as http:
+        await applied(http, ALPHA, "old", {"size": 3, "replicas": 1}, 201)
+        async with http.patch(f"{V1}/g?fieldManager=hand", json={"spec": {"width": 5}}, headers=merge) as answer:
+            assert owned(await answer.json()) == {"old": ("v1alpha1", ["replicas"]), "hand": ("v1", ["width"])}
+        async with http.patch(f"{V1}/g/status?fieldManager=hand", json={"status": {"phase": "x"}}, headers=merge) as answer:
+            assert answer.status == 200 and owned(await answer.json())["old"] == ("v1alpha1", ["replicas"])
+        async with http.patch(f"{V1}/g?fieldManager=hand", json={"spec": {"replicas": None}}, headers=merge) as answer:
+            assert owned(await answer.json()) == {"hand": ("v1", ["width"])}, "nobody owns what is gone"
+
+
+async def test_who_wrote_through_a_version_that_is_gone_owns_nothing(api: ApiServer) -> None:
+    async with api.session() as http:
+        path = V1.replace("/v1/", "/v1beta1/")
+        await applied(http, path, "old", {"size": 3}, 201)
+        drop = json.dumps([{"op": "remove", "path": "/spec/versions/1"}])
+        await ok(api, "patch", f"crd/gadgets.{GROUP}", "--type=json", "-p", drop)
+        assert owned(await applied(http, V1, "new", {"width": 4})) == {"new": ("v1", ["width"])}

@@ -60,12 +60,12 @@ def apply(
     changed = fieldset.compare(type_, live or {}, merged)
     # What this request can't change (the status, through the object itself) is put back later: nobody loses it, so nobody conflicts.
     written = managed.owned_through(kind, subresource, changed.added | changed.modified)
-    conflicts = _conflicts(managers, me, written)
+    conflicts = _conflicts(managers, me, written)  # of this version; verbs/owners.py asks about the others
     if not force:
         given_up = _applied_by_client(type_, live) if manager == KUBECTL and conflicts and live else NO_FIELDS
-        conflicts = [conflict for conflict in conflicts if conflict[1] not in given_up]
+        conflicts = [each for each in conflicts if each[1] not in given_up]
         if conflicts:
-            raise _conflict(conflicts)
+            raise conflict(conflicts)
     managed.remove_owned(managers, me, written, managed.owned_through(kind, subresource, changed.removed))
     if not managers[me].fields:
         del managers[me]
@@ -231,11 +231,12 @@ def _no_manager() -> ApiError:
 
 def _conflicts(managers: Managers, me: Manager, changed: Fields) -> list[tuple[Manager, Path]]:
     """Returns (manager, path) of each field that this apply would change and another manager owns, in a stable order."""
-    found = [(manager, path) for manager, ownership in managers.items() if manager != me for path in ownership.fields & changed]
-    return sorted(found, key=lambda conflict: (conflict[0].name, str(conflict[0]), conflict[1]))
+    others = [manager for manager in managers if manager != me and manager.api_version == me.api_version]
+    found = [(manager, path) for manager in others for path in managers[manager].fields & changed]
+    return sorted(found, key=lambda each: (each[0].name, str(each[0]), each[1]))
 
 
-def _conflict(conflicts: list[tuple[Manager, Path]]) -> ApiError:
+def conflict(conflicts: list[tuple[Manager, Path]]) -> ApiError:
     causes = [
         {"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": fieldset.show(path)}
         for manager, path in conflicts

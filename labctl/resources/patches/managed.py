@@ -79,8 +79,10 @@ def owned_through(kind: Kind, subresource: str, fields: Fields) -> Fields:
 
 
 def remove_owned(managers: Managers, me: Manager, taken: Fields, removed: Fields) -> None:
-    """Removes the fields that `me` set from all other managers, and the removed fields from all managers."""
+    """Removes the fields that `me` set from all other managers of this version, and the removed fields from all of them."""
     for manager, ownership in list(managers.items()):
+        if manager.api_version != me.api_version:
+            continue  # what it owns may have other names here
         gone = removed if manager == me else removed | taken
         if not gone.isdisjoint(ownership.fields):
             set_owned(managers, manager, ownership.fields - gone, ownership.time)

@@ -53,6 +53,12 @@ async def to_store(kind: Kind, obj: Object) -> Object:
     return (await kind.conversion.convert(stored, [obj]))[0]
 
 
+async def convert_objects(kind: Kind, other: Kind, objects: Sequence[Object]) -> Sequence[Object]:
+    """Converts objects of one version to another version of the kind. It may change the objects it is given."""
+    conversion = other.conversion or kind.conversion
+    return objects if conversion is None else await conversion.convert(other, objects)
+
+
 def is_stale(kind: Kind, entry: Entry) -> bool:
     """True if the entry was stored in another version. An update then writes it again, even without a change: so stored objects are migrated."""
     stored = kind.stored

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from labctl.clock import rfc3339
 from labctl.errors import Conflict
 from labctl.resources import encoding, failures, names
 from labctl.resources.admission import Attributes, ask, mutate
 from labctl.resources.kind import FieldError, Kind, Object, Subresource
 from labctl.resources.large import LARGE_BYTES, offload_if_large
-from labctl.resources.patches import managed
 from labctl.resources.plurals import NAMESPACES, PODS
 from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.validate import decode
 from labctl.resources.schema.zeros import keep_zeros
 from labctl.resources.service import WriteOptions, WriteResult
-from labctl.resources.verbs import meta, versions
+from labctl.resources.verbs import meta, owners, versions
 from labctl.resources.verbs.allocation import StoreRanges
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.isolation import await_rules
@@ -73,7 +71,7 @@ async def create_decoded(
         raise failures.method_not_allowed(kind, "create", "create not allowed while custom resource definition is terminating")
     size = size if not kind.slow else LARGE_BYTES + 1
     meta.fill_new_metadata(ctx, kind, namespace, obj)
-    owners = await offload_if_large(size, _owners, ctx, kind, None, obj, options)
+    sent = await offload_if_large(size, owners.tracked, ctx, kind, None, obj, options)
     if steps := ctx.admission.mutating(kind, "create"):
         warnings = [*warnings, *await mutate(steps, Attributes(options.user, "create", kind, None, obj, options))]
     prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
@@ -97,7 +95,7 @@ async def create_decoded(
         said: Sequence[str] = ()
         if steps := ctx.admission.validating(kind, "create"):
             said = await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
-        _put_owners(obj, owners)
+        owners.put(obj, sent)
         entry = await _commit_new(ctx, kind, namespace, obj, options, may_exist=bool(prefix))
         if entry is not None:
             return WriteResult(entry, True, [*warnings, *said])
@@ -177,7 +175,8 @@ async def rewrite(
             current = old if isinstance(change, Replacement) else encoding.decoded(converted)
             new, warnings = await offload_if_large(size, change, current)
             meta.refuse_other_name(new.setdefault("metadata", {}), name)
-            owners = await offload_if_large(size, _owners, ctx, kind, old, new, options) if not subresource else None
+            sent = await offload_if_large(size, owners.tracked, ctx, kind, old, new, options) if not subresource else None
+            await owners.settle(ctx, kind, old, new if options.applied else sent, options, subresource)
             if steps := ctx.admission.mutating(kind, "update"):
                 warnings = [*warnings, *await mutate(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
             await offload_if_large(size, restrict_and_validate, ctx, kind, namespace, name, new, old, subresource)
@@ -187,7 +186,7 @@ async def rewrite(
                 warnings = [*warnings, *await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
             warnings = await offload_if_large(size, collect_warnings, ctx, kind, new, old, options, warnings)
             try:
-                _put_owners(new, owners)
+                owners.put(new, sent)
                 return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)
             except Conflict as first:
                 await ctx.store.wait_finished(first.at)
@@ -263,8 +262,9 @@ async def _commit_rewrite(
     ctx: Context, kind: Kind, entry: Entry, new: Object, old: Object, options: WriteOptions, subresource: str, warnings: Sequence[str]
 ) -> WriteResult:
     claim_ops, claim_compares = _claim(ctx, kind, new, old)
-    if subresource:
-        _track(ctx, kind, old, new, options, subresource)
+    if subresource and not options.applied:
+        owners.track(ctx, kind, old, new, options, subresource)
+        await owners.settle(ctx, kind, old, new, options, subresource)
     value = encoding.stored(await versions.to_store(kind, new))
     if len(value) > len(entry.value):
         _refuse_large(ctx, value)
@@ -277,48 +277,6 @@ async def _commit_rewrite(
         claim_compares = []
     revision = await ctx.commit(kind, [op, *claim_ops], [Compare(entry.key, entry.revision), *claim_compares])
     return WriteResult(committed(ctx, entry.key, value, revision, entry.created), warnings=warnings, gone=gone)
-
-
-def _owners(ctx: Context, kind: Kind, old: Object | None, new: Object, options: WriteOptions) -> list[Object] | None:
-    """Return the managedFields after a write of the whole object; None if it is not to be recorded.
-
-    Its author owns what he wrote and the defaults beside it, and nothing that admission and the server make of it: a client that begins to apply by the
-    server takes over its fields, and would remove what it does not name. So this looks at a copy from before."""
-    if not _is_tracked(kind, old, options):
-        return None
-    sent = encoding.decode(encoding.encode(new))
-    if old is not None and kind.has_status:
-        _copy(sent, old, "status")
-    if old is not None:
-        keep_zeros(ctx.schema.type_of(kind.group, kind.version, kind.kind), sent, old)
-    apply_defaults(ctx.schema, kind, sent)
-    kind.defaults(sent)
-    _track(ctx, kind, old, sent, options)
-    owners: list[Object] = sent["metadata"].get("managedFields") or []
-    return owners
-
-
-def _put_owners(obj: Object, owners: list[Object] | None) -> None:
-    if owners:
-        obj["metadata"]["managedFields"] = owners
-    elif owners is not None:
-        obj["metadata"].pop("managedFields", None)
-
-
-def _is_tracked(kind: Kind, old: Object | None, options: WriteOptions) -> bool:
-    """The record begins when kubectl, or a client that names a manager, writes the object; after that every write updates it. It takes a third of a
-    create's time and half of a list's bytes, and only those who apply need it. An apply records its owner itself."""
-    if options.applied or not kind.tracks_fields:
-        return False
-    begins = is_person(options.user) and (options.field_manager or options.program == "kubectl")
-    return bool(begins or (old is not None and "managedFields" in old["metadata"]))
-
-
-def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: WriteOptions, subresource: str = "") -> None:
-    """Record which manager owns which field, for server-side apply."""
-    if _is_tracked(kind, old, options):
-        manager = options.field_manager or options.program or options.user.name
-        managed.track(ctx.schema, kind, old, new, manager=manager, now=rfc3339(ctx.clock.wall()), subresource=subresource)
 
 
 def _refuse_large(ctx: Context, value: bytes) -> None:
