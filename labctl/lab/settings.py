@@ -24,6 +24,7 @@ from labctl.lab import existing
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?$", re.IGNORECASE)
 _UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MINIONS_MAX = 200
+KEPT = "kept since this lab was made"
 MEMORY_MAX = 16 << 40
 SECONDS_MAX = 1e9
 
@@ -275,7 +276,7 @@ def _resolve(
         value, where = written[option.name]
         return _read(option, value, where)
     if option.name in kept:
-        return Setting(kept[option.name], "kept since this lab was made")
+        return Setting(kept[option.name], KEPT)
     return Setting(option.default, "default")
 
 

@@ -11,6 +11,7 @@ from labctl.errors import LabctlError, UsageError
 from labctl.lab import machines, process, providers, record, takeover
 from labctl.lab.privilege import return_ownership
 from labctl.lab.progress import step
+from labctl.lab.settings import KEPT
 from labctl.lab.ssh import write_config
 from labctl.providers.protocol import Listed, MayEmulate, Power, Prepares, ability
 
@@ -131,10 +132,13 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
     if provider is None:
         return
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
+    if lab.settings.source("minions") == KEPT:
+        count = max(count, len(existing))  # a `destroy minion-2` that was interrupted, or the like: nobody asks for fewer now
     listed = ability(provider, Listed)
     numbers = _numbers(sorted(existing), count, listed.numbers if listed else ())
     surplus = [existing[number]["metadata"]["name"] for number in sorted(existing.keys() - numbers)]
     if surplus:
+        lab.save(minions=len(existing))  # what is refused is not kept
         raise UsageError(
             f"{lab.settings.source('minions')}: this lab has {len(existing)} minions, more than {count}",
             mend=f"labctl destroy {' '.join(surplus)}",

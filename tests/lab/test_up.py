@@ -6,7 +6,8 @@ import pytest
 
 from labctl.errors import ApiError, LabctlError, UsageError
 from labctl.lab import machines, up
-from labctl.lab.settings import compose
+from labctl.lab.folder import LabFolder
+from labctl.lab.settings import KEPT, compose
 from labctl.providers.factory import make_provider
 from labctl.providers.protocol import Power
 from labctl.resources.kinds.labctl_internal_v1.machine import BOOT_REQUEST
@@ -31,7 +32,7 @@ class Api:
 def lab(api, **environment):
     said = []
     settings = compose({"minions": "1"}, environment, None, {})
-    return SimpleNamespace(api=api, settings=settings, progress=said.append, said=said)
+    return SimpleNamespace(api=api, settings=settings, progress=said.append, said=said, save=lambda **_: None)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,27 @@ def test_the_provider_has_as_much_patience(name, tmp_path):
 )
 def test_a_lab_keeps_its_machines_and_new_ones_get_the_lowest_free_numbers(existing, count, listed, expected):
     assert up._numbers(existing, count, listed) == expected
+
+
+def test_a_number_that_is_refused_is_not_kept(tmp_path, monkeypatch):
+    class Two(Api):
+        def get(self, _path):
+            second = {**self.machine, "metadata": {"name": "minion-2"}, "spec": {"number": 2, "power": "On"}}
+            return {"items": [self.machine, second]}
+
+    begun = []
+    monkeypatch.setattr(up.machines, "wait", lambda _lab, names, *_, **__: begun.append(list(names)))
+    monkeypatch.setattr(up, "write_config", lambda *_: None)
+    provider, folder = SimpleNamespace(name="namespace", machines=dict), LabFolder(tmp_path, environment={}, minions="1")
+    folder.__dict__["api"] = Two(phase="Ready")
+    with pytest.raises(UsageError, match="flag --minions: this lab has 2 minions, more than 1"):
+        up._machines(folder, provider, 1)
+    again = LabFolder(tmp_path, environment={})
+    assert (again.settings["minions"], again.settings.source("minions")) == (2, KEPT)
+    again.save(minions=1)  # an interrupted command left this
+    again.__dict__["api"] = Two(phase="Ready")
+    up._machines(again, provider, again.settings["minions"])
+    assert begun == [["minion-1", "minion-2"]]
 
 
 def test_a_lab_without_its_first_machine_goes_on_without_it():
