@@ -1,5 +1,5 @@
 """`python -m labctl` is `labctl`."""
 
-from labctl.cli.main import main
+from labctl.cli.start import main
 
 main()

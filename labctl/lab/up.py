@@ -203,7 +203,11 @@ def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[st
     if boots.get(name) not in (None, status.get("bootID")):
         return "booted again"  # its status is that of the boot before
     if status.get("phase") == "Failed":
-        raise LabctlError(f"{name}: {status.get('message', 'failed')}", mend="labctl doctor, then labctl up")
+        said, anew = status.get("message") or "failed", f"; or `labctl destroy {name}`, and `labctl up` makes it anew"
+        raise LabctlError(
+            said if said.startswith(f"{name}: ") else f"{name}: {said}",
+            mend=f"labctl doctor, then labctl up{'' if machine['spec'].get('provider') == 'ssh' else anew}",
+        )
     if status.get("phase") != "Ready":
         return _at(status.get("phase") or "waiting", status.get("message", ""))
     node = lab.api.find(f"/api/v1/nodes/{name}")

@@ -405,6 +405,41 @@ def test_a_boot_that_fails_says_why_and_the_next_works(lab: Lab) -> None:
     assert provider.up(lab.spec()).power is Power.ON
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -r /etc/labctl; ln -s {host} /etc/labctl",
+        "rm -r /root/.ssh; ln -s {host} /root/.ssh",
+        "rm -r /root; ln -s {host} /root",
+        "mv /etc/ssh /etc/was; ln -s {host} /etc/ssh; cp /etc/was/* {host}; true",
+        "rm /etc/hostname; ln -s {host}/kept /etc/hostname; ln -s {host}/kept /etc/.hostname.new",
+        "rm /etc/hostname; mkdir -p /etc/hostname/a /etc/.hosts.new/b",
+        "rm -r /etc/labctl; mkfifo /etc/labctl",
+        "rm -r /etc/labctl /root",
+        "chown -R 1000 /root; chmod 777 /root /root/.ssh",
+        "unshare -m sh -c 'umount -l /tmp; rmdir /tmp; ln -s {host} /tmp'",
+        "unshare -m sh -c 'umount -l /run; rm -r /run; ln -s {host} /run'",
+        "unshare -m sh -c 'umount -l /var/lib/labctl; mv /var/lib /var/was; ln -s {host} /var/lib'",
+        "unshare -m sh -c 'umount -l /sys; rmdir /sys; ln -s / /sys'",
+        "unshare -m sh -c 'umount -R -l /dev; rm -r /dev; ln -s {host} /dev'",
+    ],
+)
+def test_what_its_root_leaves_in_its_files_harms_neither_the_host_nor_its_next_boot(lab: Lab, tmp_path: Path, command: str) -> None:
+    """The host's root writes names and keys into a machine's files before each boot, and mounts below them."""
+    host = tmp_path / "host"
+    host.mkdir(mode=0o751)
+    (host / "kept").write_text("the host's")
+    provider = lab.provider()
+    provider.up(lab.spec())
+    lab.ssh("minion-1", command.format(host=host))
+    provider.power_off("minion-1")
+    provider.up(lab.spec())
+    asked = "cat /etc/hostname; stat -c %F /etc/labctl /root/.ssh /tmp /run /var/lib/labctl /sys /dev; cat /etc/labctl/boot_id | wc -l; ls /proc/1/comm"
+    assert lab.ssh("minion-1", asked).stdout.split("\n") == ["minion-1", *["directory"] * 7, "1", "/proc/1/comm", ""]
+    assert [(path.name, path.read_text()) for path in host.iterdir()] == [("kept", "the host's")]
+    assert host.stat().st_mode & 0o777 == 0o751
+
+
 def test_an_address_outside_of_the_labs_network_is_refused(lab: Lab) -> None:
     import msgspec
 

@@ -27,24 +27,15 @@ from labctl.paths import remove_tree
 from labctl.providers import hostkey, linkrules, locks
 from labctl.providers.namespace import apart, cgroup, network
 from labctl.providers.namespace.cgroup import Cgroups
-from labctl.providers.namespace.inside import plan
+from labctl.providers.namespace.inside import places, plan
 from labctl.providers.namespace.lab import LabInit, ended, open_init, run_inside
 from labctl.providers.protocol import LinkRule, MachineSpec
 from labctl.providers.settings import NamespaceSettings
 
 _T = TypeVar("_T")
-_FOLDERS = {
-    "": 0o700,
-    "work": 0o700,
-    "root": 0o700,
-    "storage": 0o700,
-    "upper": 0o755,
-    "upper/etc": 0o755,
-    "upper/etc/labctl": 0o755,
-    "upper/etc/ssh": 0o755,
-    "upper/root": 0o700,
-    "upper/root/.ssh": 0o700,
-}
+_FOLDERS = {"": 0o700, "work": 0o700, "root": 0o700, "storage": 0o700, "upper": 0o755}
+_FOLDERS_OF_ITS_ROOT = {"etc": 0o755, "etc/labctl": 0o755, "etc/ssh": 0o755, "root": 0o700, "root/.ssh": 0o700}
+"""Below upper/, where the machine's root may have left anything: only the module `places` goes there."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -237,21 +228,22 @@ class NamespaceMachine:
             (self.folder / part).mkdir(parents=True, exist_ok=True)
             (self.folder / part).chmod(mode)
         hostkey.ensure(self.folder / "host_key")
-        etc = self.folder / "upper/etc"
-        _write(etc / "ssh/labctl_host_ed25519_key", (self.folder / "host_key").read_bytes(), 0o600)
-        _write(etc / "hostname", f"{spec.name}\n".encode(), 0o644)
-        _write(etc / "hosts", f"127.0.0.1 localhost\n::1 localhost\n{spec.address} {spec.name}\n".encode(), 0o644)
-        _write(etc / "machine-id", uuid.uuid5(uuid.NAMESPACE_OID, str(self.folder)).hex.encode() + b"\n", 0o444)
-        _write(self.folder / "upper/root/.ssh/authorized_keys", spec.authorized_key.strip().encode() + b"\n", 0o600)
+        upper = str(self.folder / "upper")
+        for part, mode in _FOLDERS_OF_ITS_ROOT.items():
+            os.close(places.folder(upper, part, mode))
+        places.write(upper, "etc/ssh/labctl_host_ed25519_key", (self.folder / "host_key").read_bytes(), 0o600)
+        places.write(upper, "etc/hostname", f"{spec.name}\n".encode(), 0o644)
+        places.write(upper, "etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{spec.address} {spec.name}\n".encode(), 0o644)
+        places.write(upper, "etc/machine-id", uuid.uuid5(uuid.NAMESPACE_OID, str(self.folder)).hex.encode() + b"\n", 0o444)
+        places.write(upper, "root/.ssh/authorized_keys", spec.authorized_key.strip().encode() + b"\n", 0o600)
         _write(self.folder / "spec.json", msgspec.json.encode(spec))
 
     def _plan_boot(self, spec: MachineSpec, lower: Path, resume: bool) -> plan.BootPlan:
         boot_id = str(uuid.uuid4())
-        labctl = self.folder / "upper/etc/labctl"
-        _write(labctl / "boot_id", boot_id.encode() + b"\n", 0o644)
-        _write(
-            labctl / "kernel_boot_id", Path("/proc/sys/kernel/random/boot_id").read_bytes(), 0o644
-        )  # files outlive a boot unless this changed
+        upper = str(self.folder / "upper")
+        places.write(upper, "etc/labctl/boot_id", boot_id.encode() + b"\n", 0o644)
+        kernels = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+        places.write(upper, "etc/labctl/kernel_boot_id", kernels, 0o644)  # files outlive a boot unless this changed
         lab_init = self._lab.start()
         return plan.BootPlan(
             name=spec.name,

@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from labctl.providers.namespace.inside import kernel, plan
+from labctl.providers.namespace.inside import kernel, places, plan
 
 _QUIET = kernel.MS_NOSUID | kernel.MS_NOEXEC | kernel.MS_NODEV
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0), "net/tun": (10, 200)}
@@ -36,6 +36,15 @@ def enter(boot: plan.BootPlan) -> None:
     folder = kernel.overlay_path(boot.folder)
     layers = f"lowerdir={kernel.overlay_path(boot.lower)},upperdir={folder}/upper,workdir={folder}/work"
     kernel.mount("overlay", root, "overlay", data=layers)
+    for part in (
+        "proc",
+        "dev",
+        "sys",
+        "run",
+        "tmp",
+        "var/lib/labctl",
+    ):  # a link in the place of one would be followed outside of the machine
+        os.close(places.folder(root, part))
     kernel.bind(f"{boot.folder}/storage", f"{root}/var/lib/labctl")
     _proc(boot, root)
     _dev(root)
