@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, Optional, Tuple
+from urllib.parse import unquote
 
+from . import huffman
 from .deadlines import connect, wait_for
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -18,7 +20,8 @@ _END_HEADERS, _PADDED, _PRIORITY = 4, 8, 32
 _NO_TABLE = b"\x00\x01\x00\x00\x00\x00" + b"\x00\x02\x00\x00\x00\x00"  # the server keeps no table of headers, and pushes nothing
 _STREAM = 1
 _ANSWER_MOST_BYTES = 64 << 10
-_UNIMPLEMENTED, _DEADLINE_EXCEEDED = 12, 4
+_UNKNOWN, _UNIMPLEMENTED, _DEADLINE_EXCEEDED = 2, 12, 4
+_STATUS, _MESSAGE = "grpc-status", "grpc-message"
 SERVING = 1
 STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 CODES = (
@@ -35,30 +38,7 @@ CODES = (
     ),
     *("FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated"),
 )
-
-_HUFFMAN = {
-    "g": (0x26, 6),
-    "r": (0x2C, 6),
-    "p": (0x2B, 6),
-    "c": (0x4, 5),
-    "-": (0x16, 6),
-    "s": (0x8, 5),
-    "t": (0x9, 5),
-    "a": (0x3, 5),
-    "u": (0x2D, 6),
-}
-_HUFFMAN.update({str(digit): (digit, 5) if digit < 3 else (0x16 + digit, 6) for digit in range(10)})
-"""Of HPACK's Huffman code: the letters of `grpc-status` and the digits, with their lengths in bits."""
-
-
-def _huffman(text: str) -> bytes:
-    bits = "".join(f"{code:0{length}b}" for code, length in (_HUFFMAN[each] for each in text))
-    bits += "1" * (-len(bits) % 8)
-    return int(bits, 2).to_bytes(len(bits) // 8, "big")
-
-
-_STATUS_NAMES = (b"grpc-status", _huffman("grpc-status"))
-_STATUS_VALUES = {spelled: number for number in range(17) for spelled in (str(number).encode(), _huffman(str(number)))}
+_CODES_SAID = [str(number) for number in range(len(CODES))]
 
 
 class BadAnswer(Exception):
@@ -78,35 +58,41 @@ async def check(host: str, port: int, service: str, timeout_s: float) -> Tuple[b
         return False, f'error: failed to connect service at "{address}": dial tcp {address}: connect: {why}'
     try:
         left_s = max(0.0, end - asyncio.get_running_loop().time())
-        status, code = await wait_for(_ask(reader, writer, address, service), left_s)
+        status, said = await wait_for(_ask(reader, writer, address, service), left_s)
     except asyncio.TimeoutError:
         return False, f"timeout: health rpc did not complete within {within}"
     except (OSError, BadAnswer, asyncio.IncompleteReadError) as error:
         return False, f"error: health rpc probe failed: {error}"
     finally:
         writer.close()
-    return _verdict(status, code, within)
+    return _verdict(status, _code(said.get(_STATUS, "0")), unquote(said.get(_MESSAGE, "")), within)
 
 
-def _verdict(status: Optional[int], code: int, within: str) -> Tuple[bool, str]:
+def _code(said: str) -> int:
+    return int(said) if said in _CODES_SAID else _UNKNOWN
+
+
+def _verdict(status: Optional[int], code: int, message: str, within: str) -> Tuple[bool, str]:
     if code == _UNIMPLEMENTED:
-        return False, "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+        return False, f"error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
     if code == _DEADLINE_EXCEEDED:
         return False, f"timeout: health rpc did not complete within {within}"
     if code or status is None:
-        return False, f"error: health rpc probe failed: rpc error: code = {CODES[code] if code < len(CODES) else code}"
+        return False, f"error: health rpc probe failed: rpc error: code = {CODES[code]} desc = {message}"
     if status == SERVING:
         return True, ""
     return False, f'service unhealthy (responded with "{STATUSES[status] if status < len(STATUSES) else status}")'
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str, service: str) -> Tuple[Optional[int], int]:
-    """Return the status in the answer's message (None without one) and the call's own code, which is 0 if all went well."""
+async def _ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str, service: str
+) -> Tuple[Optional[int], Dict[str, str]]:
+    """Return the status in the answer's message (None without one), and what the headers say of the call itself: its code, and why it failed."""
     message = _text(1, service.encode()) if service else b""
     writer.write(_PREFACE + _frame(_SETTINGS, 0, 0, _NO_TABLE) + _frame(_HEADERS, _END_HEADERS, _STREAM, _request_headers(address)))
     writer.write(_frame(_DATA, _END_STREAM, _STREAM, b"\x00" + len(message).to_bytes(4, "big") + message))
     body, headers, read = b"", b"", 0
-    codes: List[int] = []
+    said: Dict[str, str] = {}
     while True:
         kind, flags, stream, payload = await _read_frame(reader)
         read += len(payload) + 9
@@ -123,12 +109,12 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, addre
         elif stream == _STREAM and kind in (_HEADERS, _CONTINUATION):
             headers += _unpadded(kind, flags, payload)
             if flags & _END_HEADERS:
-                codes += _codes(headers)
+                said.update((name, value) for name, value in _literals(headers) if name in (_STATUS, _MESSAGE))
                 headers = b""
         elif stream == _STREAM and kind == _DATA:
             body += _unpadded(kind, flags, payload)
         if stream == _STREAM and kind in (_HEADERS, _DATA) and flags & _END_STREAM:
-            return _status_in(body), codes[-1] if codes else 0
+            return _status_in(body), said
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -167,14 +153,7 @@ def _string(text: str) -> bytes:
     return bytes((len(raw),)) + raw
 
 
-def _codes(block: bytes) -> Iterator[int]:
-    """Yield the grpc-status in a block of headers, if it has one."""
-    for name, value in _literals(block):
-        if name in _STATUS_NAMES:
-            yield _STATUS_VALUES.get(value, 2)  # 2 is gRPC's own word for an unknown failure
-
-
-def _literals(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
+def _literals(block: bytes) -> Iterator[Tuple[str, str]]:
     """Yield the headers that are spelled out. Those of HPACK's table are left out, because grpc-status is not among them. Raises BadAnswer."""
     at = 0
     try:
@@ -186,8 +165,8 @@ def _literals(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
                 _, at = _number(block, at, 5)
             else:
                 index, at = _number(block, at, 6 if first & 0x40 else 4)
-                name, at = _bytes(block, at) if index == 0 else (b"", at)
-                value, at = _bytes(block, at)
+                name, at = _spelled(block, at) if index == 0 else ("", at)
+                value, at = _spelled(block, at)
                 yield name, value
     except IndexError:
         raise BadAnswer("headers that break off") from None
@@ -210,11 +189,13 @@ def _number(block: bytes, at: int, bits: int) -> Tuple[int, int]:
             raise BadAnswer("a number that is too large")
 
 
-def _bytes(block: bytes, at: int) -> Tuple[bytes, int]:
-    length, at = _number(block, at, 7)
-    if at + length > len(block):
+def _spelled(block: bytes, at: int) -> Tuple[str, int]:
+    """Decode a text, in Huffman's code or plain. Return it and where the next item begins."""
+    length, end = _number(block, at, 7)
+    if end + length > len(block):
         raise BadAnswer("headers that break off")
-    return block[at : at + length], at + length
+    raw = block[end : end + length]
+    return huffman.decoded(raw) if block[at] & 0x80 else raw.decode("latin-1"), end + length
 
 
 # -- protocol buffers

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from labctl.agent import grpc, probes
+from labctl.agent import grpc, huffman, probes
 from labctl.agent.runtime.interface import Ran
 
 
@@ -33,11 +33,12 @@ def frame(kind, flags, stream, payload):
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
 
+SESSION = "foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1"
 SETTINGS = frame(4, 0, 0, b"")
 SERVES, SERVES_NOT = b"\0\0\0\0\2\x08\x01", b"\0\0\0\0\2\x08\x02"
 OK = b"\x88"
 PLAIN = b"\x40\x0bgrpc-status\x010"
-HUFFMAN = b"\x40\x88" + grpc._huffman("grpc-status") + b"\x82" + grpc._huffman("14")
+HUFFMAN = b"\x40\x88" + bytes.fromhex("9acac8b21234da8f") + b"\x82" + bytes.fromhex("0b5f")  # grpc-status: 14
 STATUS_12 = b"\x00\x0bgrpc-status\x0212"
 
 
@@ -46,9 +47,22 @@ async def asked(answer, timeout_s=1.0, wait=False):
         return await grpc.check("127.0.0.1", port, "", timeout_s)
 
 
-def test_the_letters_are_those_of_the_standard():
-    assert grpc._huffman("grpc-status").hex() == "9acac8b21234da8f"  # RFC 7541, appendix B; as any HPACK encoder spells it
-    assert grpc._huffman("302").hex() == "6402", "the RFC's own example, C.4"
+@pytest.mark.parametrize(
+    ("spelled", "text"),
+    [
+        ("9acac8b21234da8f", "grpc-status"),
+        ("f1e3c2e5f23a6ba0ab90f4ff", "www.example.com"),  # from here the examples of RFC 7541, appendix C
+        ("a8eb10649cbf", "no-cache"),
+        ("25a849e95ba97d7f", "custom-key"),
+        ("6402", "302"),
+        ("d07abe941054d444a8200595040b8166e082a62d1bff", "Mon, 21 Oct 2013 20:13:21 GMT"),
+        ("9d29ad171863c78f0b97c8e9ae82ae43d3", "https://www.example.com"),
+        ("94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007", SESSION),
+        ("ffffffff", ""),  # the sign for the end, which no text may have
+    ],
+)
+def test_the_letters_are_those_of_the_standard(spelled, text):
+    assert huffman.decoded(bytes.fromhex(spelled)) == text
 
 
 async def test_an_answer_in_pieces_padded_and_spelled_in_any_way():
@@ -63,7 +77,7 @@ async def test_an_answer_in_pieces_padded_and_spelled_in_any_way():
         False,
         'service unhealthy (responded with "NOT_SERVING")',
     )
-    assert (await asked(frame(1, 5, 1, OK + HUFFMAN)))[1] == "error: health rpc probe failed: rpc error: code = Unavailable"
+    assert (await asked(frame(1, 5, 1, OK + HUFFMAN)))[1] == "error: health rpc probe failed: rpc error: code = Unavailable desc = "
     assert "does not implement the grpc health protocol" in (await asked(frame(1, 5, 1, OK + STATUS_12)))[1]
 
 
@@ -98,6 +112,20 @@ async def test_a_server_that_says_nothing_and_one_that_is_not_there():
     )
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (14, "error: health rpc probe failed: rpc error: code = Unavailable desc = no, 100% of it"),
+        (12, "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): no, 100% of it"),
+        (99, "error: health rpc probe failed: rpc error: code = Unknown desc = no, 100% of it"),
+    ],
+)
+async def test_what_a_server_says_of_its_failure_is_told(code, words):
+    said = b"no, 100%25 of it"
+    headers = OK + b"\x00\x0bgrpc-status\x02%d" % code + b"\x00\x0cgrpc-message" + bytes((len(said),)) + said
+    assert await asked(frame(1, 5, 1, headers)) == (False, words)
+
+
 async def test_a_real_grpc_server():
     futures = pytest.importorskip("concurrent.futures")
     library, health = pytest.importorskip("grpc"), pytest.importorskip("grpc_health.v1.health")
@@ -118,6 +146,6 @@ async def test_a_real_grpc_server():
 
         assert await probed("") == (True, "")
         assert await probed("lame") == (False, 'service unhealthy (responded with "NOT_SERVING")')
-        assert await probed("unknown") == (False, "error: health rpc probe failed: rpc error: code = NotFound")
+        assert await probed("unknown") == (False, "error: health rpc probe failed: rpc error: code = NotFound desc = ")
     finally:
         server.stop(None)

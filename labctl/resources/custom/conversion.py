@@ -26,18 +26,20 @@ _CHANGEABLE = {"labels": ("metadata.labels", names.labels), "annotations": ("met
 
 
 class ByName:
-    """Only the apiVersion differs. Objects that are older than the schema get its defaults when they are read."""
+    """Only the apiVersion differs, and what the other version's schema does not know is dropped. Objects that are older than the schema are read with its
+    defaults, and without what it does not know."""
 
     def __init__(self, nodes: Mapping[str, Node], since_revision: int) -> None:
         self._nodes = nodes
         self._since = since_revision
 
     def needed(self, kind: Kind, entry: Entry) -> bool:
-        return not _is_of(kind, entry) or (self._nodes[kind.version].fills and entry.revision < self._since)
+        return entry.revision < self._since or not _is_of(kind, entry)
 
     async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
         converted = [{**obj, "apiVersion": kind.api_version, "kind": kind.kind} for obj in objects]
         for obj in converted:
+            prune(self._nodes[kind.version], obj)
             fill(self._nodes[kind.version], obj)
         return converted
 
@@ -54,7 +56,7 @@ class ByWebhook:
         self._version = next((each for each in said.get("conversionReviewVersions") or () if each in VERSIONS), VERSIONS[0])
 
     def needed(self, kind: Kind, entry: Entry) -> bool:
-        return not _is_of(kind, entry) or (self._nodes[kind.version].fills and entry.revision < self._since)
+        return entry.revision < self._since or not _is_of(kind, entry)
 
     async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
         other = [obj for obj in objects if obj.get("apiVersion") != kind.api_version]

@@ -9,6 +9,7 @@ in another version, or the kind's schema has changed since). A read converts its
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 from labctl.resources import encoding
 from labctl.resources.kind import Kind, Object
@@ -46,11 +47,11 @@ async def convert_entry(kind: Kind, entry: Entry) -> Entry:
 
 
 async def to_store(kind: Kind, obj: Object) -> Object:
-    """Converts an object from the version of the request to the version that is stored."""
+    """Converts an object from the version of the request to the version that is stored. The object itself stays as it is."""
     stored = kind.stored
     if stored is kind or kind.conversion is None:
         return obj
-    return (await kind.conversion.convert(stored, [obj]))[0]
+    return (await kind.conversion.convert(stored, [deepcopy(obj)]))[0]
 
 
 async def convert_objects(kind: Kind, other: Kind, objects: Sequence[Object]) -> Sequence[Object]:
@@ -59,10 +60,13 @@ async def convert_objects(kind: Kind, other: Kind, objects: Sequence[Object]) ->
     return objects if conversion is None else await conversion.convert(other, objects)
 
 
-def is_stale(kind: Kind, entry: Entry) -> bool:
-    """True if the entry was stored in another version. An update then writes it again, even without a change: so stored objects are migrated."""
+async def is_stale(kind: Kind, entry: Entry, obj: Object) -> bool:
+    """True if the entry is not what this object would be stored as: it is of another version, or of an older schema. An update then writes it again, even
+    without a change: so stored objects are migrated."""
     stored = kind.stored
-    return stored.conversion is not None and stored.conversion.needed(stored, entry)
+    if stored.conversion is None or not stored.conversion.needed(stored, entry):
+        return False
+    return encoding.stored(await to_store(kind, obj)) != entry.value
 
 
 def _entry(kind: Kind, entry: Entry, obj: Object) -> Entry:

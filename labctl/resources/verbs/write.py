@@ -180,7 +180,7 @@ async def rewrite(
             if steps := ctx.admission.mutating(kind, "update"):
                 warnings = [*warnings, *await mutate(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
             await offload_if_large(size, restrict_and_validate, ctx, kind, namespace, name, new, old, subresource)
-            if new == old and not versions.is_stale(kind, entry):
+            if new == old and not await versions.is_stale(kind, entry, new):
                 return WriteResult(entry, warnings=warnings)
             if steps := ctx.admission.validating(kind, "update"):
                 warnings = [*warnings, *await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
