@@ -25,6 +25,9 @@ MEMORY_PRESSURE_BYTES = 100 << 20
 DISK_PRESSURE_SHARE = 0.03  # of its blocks, and of its inodes
 PIDS_RESERVED = 512  # for the machine's own programs
 PID_PRESSURE = 100  # processes that pods may still begin
+DECLARED = ("GuaranteedQoSPodCPUResize", "InPlacePodLevelResourcesVerticalScaling", "RestartAllContainersOnContainerExits")
+"""What this agent can of the features that a node of this release declares (KEP-5328), sorted."""
+_TOLD = ("addresses", "allocatable", "capacity", "declaredFeatures", "features", "images", "nodeInfo", "runtimeHandlers")
 
 
 def capacity(settings: Settings) -> Tuple[Dict[str, str], Dict[str, str]]:
@@ -192,6 +195,7 @@ class NodeKeeper:
             "nodeInfo": self._info,
             "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": linux.has_mount_setattr(), "userNamespaces": False}}],
             "features": {"supplementalGroupsPolicy": True},
+            "declaredFeatures": list(DECLARED),
         }
 
     async def report(self, always: bool = False) -> None:
@@ -305,6 +309,6 @@ def _shape(status: Object) -> Object:
         (each["type"], each["status"], each.get("reason")) for each in status.get("conditions") or () if each["type"] in (*_CALM, "Ready")
     ]
     return {
-        **{key: status.get(key) for key in ("addresses", "allocatable", "capacity", "features", "images", "nodeInfo", "runtimeHandlers")},
+        **{key: status.get(key) for key in _TOLD},
         "conditions": sorted(told),
     }

@@ -18,6 +18,7 @@ ANY_ADDRESS = "0.0.0.0"
 ASSUMED_MILLICORES = 100
 ASSUMED_BYTES = 200 << 20
 _COUNTED = {"cpu", "memory"}
+RESTART_ALL = "RestartAllContainersOnContainerExits"
 
 
 class Demand(msgspec.Struct, frozen=True, gc=False):
@@ -35,6 +36,7 @@ class Demand(msgspec.Struct, frozen=True, gc=False):
     priority: int
     others: tuple[tuple[str, int], ...] = ()  # resources beside CPU and memory: `example.com/gpu`, ephemeral-storage
     terms: Terms | None = None
+    features: tuple[str, ...] = ()  # that a node must declare (KEP-5328)
 
 
 def demand_of(pod: Pod) -> Demand:
@@ -63,7 +65,15 @@ def demand_of(pod: Pod) -> Demand:
             weight_bytes + memory,
         )
     ports, priority = _host_ports(pod), pod.spec.priority or 0
-    return Demand(millicores, bytes_, weight_millicores, weight_bytes, ports, _group(pod), priority, _others(pod), terms_of(pod))
+    return Demand(
+        millicores, bytes_, weight_millicores, weight_bytes, ports, _group(pod), priority, _others(pod), terms_of(pod), _features(pod)
+    )
+
+
+def _features(pod: Pod) -> tuple[str, ...]:
+    """Return what the pod's node must declare: of what nodes of this release may declare, only one thing is said in a pod."""
+    rules = (rule for each in (*pod.spec.containers, *pod.spec.init_containers) for rule in each.restart_policy_rules)
+    return (RESTART_ALL,) if any(rule.action == "RestartAllContainers" for rule in rules) else ()
 
 
 def _with_init(pod: Pod, millicores: int, bytes_: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from labctl.defaults import MACHINE_PORTS
-from labctl.resources.kinds.core_v1.node import Taint
+from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.placement import wants_node
 from labctl.resources.tolerations import tolerated
@@ -40,7 +40,13 @@ class Situation:
         self.spread = Spread(pod, terms.constraints, cluster) if terms and terms.constraints else None
         spec = pod.spec
         self._choosy = bool(
-            spec.node_selector or spec.affinity or demand.host_ports or volumes is not NO_VOLUMES or self.spread or self.neighbours
+            spec.node_selector
+            or spec.affinity
+            or demand.host_ports
+            or demand.features
+            or volumes is not NO_VOLUMES
+            or self.spread
+            or self.neighbours
         )
         assumed = cluster.placed(pod.metadata.key)
         state = cluster.state(assumed.node) if assumed else None
@@ -85,7 +91,14 @@ class Situation:
             return Refusal(unreached, final=True)
         if self.spread and (skewed := self.spread.refuses(state)):
             return skewed
-        return self.neighbours.refuses(state) if self.neighbours else None
+        if self.neighbours and (refused := self.neighbours.refuses(state)):
+            return refused
+        return _unsupported(demand, node)
+
+
+def _unsupported(demand: Demand, node: Node) -> Refusal | None:
+    lacking = [feature for feature in demand.features if feature not in node.status.declared_features]
+    return Refusal(f"node declared features check failed - unsatisfied requirements: {', '.join(lacking)}", final=True) if lacking else None
 
 
 def _short(demand: Demand, state: NodeState) -> Refusal | None:

@@ -352,7 +352,8 @@ def _only_status(seen: Seen) -> bool:
 def _offer(node: Node) -> tuple[Any, ...]:
     """Return the fields of a node that can change a decision."""
     status = node.status
-    return node.ready, node.spec.unschedulable, node.spec.taints, node.metadata.labels, status.allocatable, status.capacity
+    offered = status.allocatable, status.capacity, status.declared_features
+    return node.ready, node.spec.unschedulable, node.spec.taints, node.metadata.labels, *offered
 
 
 def _unscheduled(pod: Pod, message: str, wall_s: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.controllers.conditions import plain
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition_status
+from labctl.scheduler.demand import RESTART_ALL
 from labctl.sim.objects import condition
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def of_node(name: str, address: str, boot_id: str, settings: HollowSettings, now
         **dict.fromkeys(UNKNOWN, ""),
     }
     addresses = [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}]
-    return {"addresses": addresses, "capacity": offered, "allocatable": offered, "conditions": [ready], "nodeInfo": info}
+    told = {"addresses": addresses, "capacity": offered, "allocatable": offered, "conditions": [ready], "nodeInfo": info}
+    return {**told, "declaredFeatures": [RESTART_ALL]}
 
 
 def of_pod(there: Running, known: Pod | None, others: list[dict[str, Any]], now: str, *, containers: bool) -> dict[str, Any]:

@@ -189,6 +189,7 @@ async def test_the_node_tells_what_it_is(lab):
     assert node["status"]["nodeInfo"]["bootID"] == "boot-1"
     assert {each["type"]: each["address"] for each in node["status"]["addresses"]} == {"InternalIP": ADDRESS, "Hostname": "m1"}
     assert node["metadata"]["labels"]["kubernetes.io/hostname"] == "m1"
+    assert "RestartAllContainersOnContainerExits" in node["status"]["declaredFeatures"], "what the scheduler looks for"
     lease = await lab.until("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/m1", lambda found: found.get("spec"))
     assert lease["spec"]["holderIdentity"] == "m1"
 

@@ -129,6 +129,35 @@ def test_why_a_node_does_not_do(picture, spec, words):
     assert refused(picture, pending(picture, spec=spec)) == f"0/1 nodes are available: {words}."
 
 
+RESTARTS_ALL = {
+    "restartPolicy": "Never",
+    "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}],
+}
+
+
+@pytest.mark.parametrize("where", ["containers", "initContainers"])
+def test_a_pod_that_needs_a_declared_feature_goes_only_where_it_is_declared(picture, where):
+    """Kubernetes' documentation, "Node Declared Features"."""
+    picture.put(node("n1"))
+    containers = {"containers": [{"name": "main"}], where: [{"name": "c", **RESTARTS_ALL}]}
+    words = "node declared features check failed - unsatisfied requirements: RestartAllContainersOnContainerExits"
+    assert refused(picture, pending(picture, spec=containers)) == f"0/1 nodes are available: 1 {words}."
+    can = node("n1")
+    can["status"]["declaredFeatures"] = ["GuaranteedQoSPodCPUResize", "RestartAllContainersOnContainerExits"]
+    picture.dirty[NAME].clear()
+    picture.put(can)
+    assert picture.dirty[NAME] == ["default/p"], "it is looked at again"
+    picture.clock.time += 2
+    assert placed(picture, "p") == "n1"
+
+
+def test_a_rule_that_restarts_one_container_needs_no_declared_feature(picture):
+    picture.put(node("n1"))
+    rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
+    pending(picture, spec={"containers": [{"name": "c", "restartPolicy": "Never", "restartPolicyRules": [rule]}]})
+    assert placed(picture, "p") == "n1"
+
+
 def test_too_many_pods(picture):
     picture.put(node("n1", pods=1))
     picture.put(pod("a", node="n1"))

@@ -59,6 +59,7 @@ class NodeStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
     conditions: tuple[Condition, ...] = ()
     addresses: tuple[NodeAddress, ...] = ()
     node_info: NodeInfo = NodeInfo()
+    declared_features: tuple[str, ...] = ()
 
 
 class Node(Viewed, frozen=True, rename="camel", gc=False):

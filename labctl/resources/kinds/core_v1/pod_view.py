@@ -42,6 +42,10 @@ class EnvFrom(msgspec.Struct, frozen=True, rename="camel", gc=False):
     secret_ref: NameReference | None = None
 
 
+class RestartRule(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    action: str = ""
+
+
 class Container(msgspec.Struct, frozen=True, rename="camel", gc=False):
     name: str = ""
     image: str = ""
@@ -50,7 +54,8 @@ class Container(msgspec.Struct, frozen=True, rename="camel", gc=False):
     resources: Resources = Resources()
     env: tuple[Env, ...] = ()
     env_from: tuple[EnvFrom, ...] = ()
-    restart_policy: str = ""  # init containers only: Always makes a sidecar
+    restart_policy: str = ""  # of an init container Always makes a sidecar
+    restart_policy_rules: tuple[RestartRule, ...] = ()
     stdin: bool = False
     tty: bool = False
 
