@@ -10,9 +10,10 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.cells import NAME
-from labctl.resources.custom import fieldpaths, openapischema, structural
+from labctl.resources.custom import openapischema
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import admissionrules
+from labctl.resources.kinds.apiextensions_v1 import version_rules
 from labctl.resources.kinds.shared import Condition, condition_status
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -21,11 +22,6 @@ _NOT_A_LABEL = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric "
     "character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
-_COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
-_COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
-_MOST_SELECTABLE = 8
-_LONGEST_WARNING = 256
-_NO_PATH = "must be a simple json path starting with ."
 APPROVED = "api-approved.kubernetes.io"
 _APPROVAL_PAGE = "https://github.com/kubernetes/enhancements/pull/1111"
 _INVALID_APPROVAL = f'protected groups must have approval annotation "{APPROVED}" with either a URL or a reason starting with "unapproved", see {_APPROVAL_PAGE}'
@@ -143,7 +139,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     yield from _identity(spec, names)
     if is_protected(spec.get("group", "")) and (old is None or APPROVED in (old["metadata"].get("annotations") or {})):
         yield from _approval(new)
-    yield from _versions(spec)
+    yield from _versions(spec, _schemas((old or {}).get("spec", {})))
     yield from _conversion(spec)
     if spec.get("preserveUnknownFields"):
         why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
@@ -219,7 +215,14 @@ def _identity(spec: Object, names: Object) -> Iterator[FieldError]:
                 yield fields.invalid(f"spec.names.{name}[{number}]", said, _NOT_A_LABEL)
 
 
-def _versions(spec: Object) -> Iterator[FieldError]:
+def _schemas(spec: Object) -> Mapping[str, Any]:
+    """Return the schemas of a definition by the names of its versions."""
+    return {version.get("name", ""): (version.get("schema") or {}).get("openAPIV3Schema") for version in spec.get("versions") or ()}
+
+
+def _versions(spec: Object, before: Mapping[str, Any]) -> Iterator[FieldError]:
+    """Check the versions. `before` are the schemas that they had: one that stays as it is is not judged again, whatever was changed in the rules since it was
+    written, such as what a rule in CEL may cost; compiling its rules takes long, too."""
     versions = spec.get("versions") or []
     if not versions:
         yield fields.required("spec.versions", "must have exactly one version marked as storage version")
@@ -232,76 +235,9 @@ def _versions(spec: Object) -> Iterator[FieldError]:
         if not _LABEL.fullmatch(name):
             yield fields.invalid(f"{path}.name", name, _NOT_A_LABEL)
         seen.add(name)
-        yield from _version(path, version)
+        yield from version_rules.problems(path, version, before.get(name))
     if len(seen) < len(versions):
         yield fields.invalid("spec.versions", versions, "must contain unique version names")
-
-
-def _version(path: str, version: Object) -> Iterator[FieldError]:
-    schema = (version.get("schema") or {}).get("openAPIV3Schema")
-    if schema is None:
-        yield fields.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
-    else:
-        has_status = (version.get("subresources") or {}).get("status") is not None
-        yield from structural.problems(f"{path}.schema.openAPIV3Schema", schema, has_status=has_status)
-    for number, column in enumerate(version.get("additionalPrinterColumns") or ()):
-        yield from _column(f"{path}.additionalPrinterColumns[{number}]", column)
-    selectable = version.get("selectableFields") or ()
-    if selectable and schema is not None:
-        yield from fieldpaths.selectable(f"{path}.selectableFields", selectable, schema, _MOST_SELECTABLE)
-    scale = (version.get("subresources") or {}).get("scale")
-    if scale is not None:
-        yield from _scale(f"{path}.subresources.scale", scale)
-    if version.get("deprecationWarning") is not None:
-        yield from _deprecation(f"{path}.deprecationWarning", version["deprecationWarning"], deprecated=version.get("deprecated", False))
-
-
-def _scale(path: str, scale: Object) -> Iterator[FieldError]:
-    for name, below in (
-        ("specReplicasPath", (".spec.",)),
-        ("statusReplicasPath", (".status.",)),
-        ("labelSelectorPath", (".spec.", ".status.")),
-    ):
-        said, at = scale.get(name, ""), f"{path}.{name}"
-        if not said and name != "labelSelectorPath":
-            yield fields.required(at)
-        elif said and not said.startswith("."):
-            yield fields.invalid(at, said, _NO_PATH)
-        elif said and not said.startswith(below):
-            where = below[0].rstrip(".") if len(below) == 1 else "either .spec or .status"
-            yield fields.invalid(at, said, f"should be a json path under {where}")
-
-
-def _deprecation(path: str, warning: str, *, deprecated: bool) -> Iterator[FieldError]:
-    if not deprecated:
-        yield fields.invalid(path, warning, "can only be set for deprecated versions")
-        return
-    if len(warning.encode()) > _LONGEST_WARNING:
-        yield fields.invalid(path, warning, f"must be <= {_LONGEST_WARNING} characters long")
-    if not warning:
-        yield fields.invalid(path, warning, "must not be an empty string")
-    for number, letter in enumerate(warning):
-        if not letter.isprintable():
-            at = len(warning[:number].encode())
-            why = f"must only contain printable UTF-8 characters; non-printable character found at index {at}"
-            yield fields.invalid(path, warning, why)
-            return
-
-
-def _column(path: str, column: Object) -> Iterator[FieldError]:
-    if not column.get("name"):
-        yield fields.required(f"{path}.name")
-    if not column.get("type"):
-        yield fields.required(f"{path}.type", f"must be one of {','.join(_COLUMN_TYPES)}")
-    elif column["type"] not in _COLUMN_TYPES:
-        yield fields.invalid(f"{path}.type", column["type"], f"must be one of {','.join(_COLUMN_TYPES)}")
-    if column.get("format") and column["format"] not in _COLUMN_FORMATS:
-        yield fields.invalid(f"{path}.format", column["format"], f"must be one of {','.join(_COLUMN_FORMATS)}")
-    if not column.get("jsonPath"):
-        yield fields.required(f"{path}.JSONPath")
-        return
-    if not column["jsonPath"].startswith("."):
-        yield fields.invalid(f"{path}.JSONPath", column["jsonPath"], _NO_PATH)
 
 
 def _conversion(spec: Object) -> Iterator[FieldError]:
