@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from labctl.resources.kind import Object
+from labctl.resources.conditions import with_condition
+from labctl.resources.kind import Object, Surroundings
+from labctl.resources.plurals import NETWORK_POLICIES
 
 if TYPE_CHECKING:
     from labctl.resources.kinds.networking_v1.networkpolicy import NetworkPolicy
@@ -27,6 +29,23 @@ def in_force(node: str, now: str) -> Object:
     """Return the condition of a pod that may start."""
     said = f"node {node} has the rules of its NetworkPolicies"
     return {"type": NETWORK_READY, "status": "True", "reason": "RulesInForce", "message": said, "lastTransitionTime": now}
+
+
+def enter(pod: Object, around: Surroundings) -> None:
+    """Lets a new pod that has a node already wait for its rules."""
+    if pod["spec"].get("nodeName"):
+        await_rules(pod, around)
+
+
+def await_rules(pod: Object, around: Surroundings) -> None:
+    """Adds the condition to a pod that is given its node, if a policy selects it now. A pod of the host's network has its node's address, and no policy
+    applies to it."""
+    metadata = pod["metadata"]
+    if pod["spec"].get("hostNetwork"):
+        return
+    if is_selected(metadata.get("labels") or {}, around.views(NETWORK_POLICIES, metadata["namespace"])):
+        status = pod.setdefault("status", {})
+        status["conditions"] = with_condition(status.get("conditions") or (), pending(around.now()))
 
 
 def is_selected(labels: Mapping[str, str], policies: Iterable[NetworkPolicy]) -> bool:

@@ -159,6 +159,16 @@ class ScalePaths:
     current: str = "status.replicas"
 
 
+class Surroundings(Protocol):
+    """What a kind may know of the lab when one of its objects is stored."""
+
+    def views(self, resource: str, namespace: str) -> Iterable[Any]:
+        """Returns the typed views of the objects of a namespace; none if there is no such resource."""
+
+    def now(self) -> str:
+        """Returns the time, in RFC 3339's form."""
+
+
 class Conversion(Protocol):
     """Converts stored objects to one version of a resource, and objects that a user sent to the stored version."""
 
@@ -185,7 +195,8 @@ class Kind:
 
     `defaults(obj)` fills in, in place, what the schema's table of defaults can't express; `prepare(new, old)` sets what the server owns (the status of a
     new object, fields that can't change); `validate(new, old)` returns errors (old is None for a create), `warnings(new, old)` what is legal but probably
-    a mistake; `allocate(new, old, ranges)` fills in what must be unique in the lab, and returns errors; `claims(obj)` names the keys that reserve it, each once;
+    a mistake; `enter(new, around)` writes into a new object, in place, what follows from others at the moment when it is stored;
+    `allocate(new, old, ranges)` fills in what must be unique in the lab, and returns errors; `claims(obj)` names the keys that reserve it, each once;
     `grace_s(obj, asked)` is how long a deletion waits for the object's agent; `fields(view)` are the fields, besides those of metadata, by which objects
     can be selected (it takes a view of the stored version).
     `type_defaults` has the defaults of types and `definitions` the types that Kubernetes' own schema does not have; both are keyed by the names of
@@ -210,6 +221,7 @@ class Kind:
     validate: Callable[[Object, Object | None], Iterable[FieldError]] = lambda _new, _old: ()
     prepare: Callable[[Object, Object | None], None] = lambda _new, _old: None
     warnings: Callable[[Object, Object | None], Iterable[str]] = lambda _new, _old: ()
+    enter: Callable[[Object, Surroundings], None] = lambda _new, _around: None
     allocate: Callable[[Object, Object | None, Ranges], Iterable[FieldError]] | None = None
     claims: Callable[[Object], Iterable[str]] = lambda _obj: ()
     grace_s: Callable[[Object, int | None], int] = lambda _obj, _asked: 0

@@ -16,9 +16,11 @@ from labctl.api import bodies, query, status, watches
 from labctl.api.call import Call
 from labctl.api.shapes import Shape
 from labctl.clock import rfc3339
+from labctl.decoding import from_json, from_values
 from labctl.errors import ApiError
+from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import Kind, Object
-from labctl.resources.resources import Resources
+from labctl.resources.resources import Body, Resources
 from labctl.resources.selectors import parse, parse_fields
 from labctl.resources.service import ListOptions, ListResult, WatchEvent
 from labctl.store.interface import Entry
@@ -52,12 +54,8 @@ class ApiServices:
         return self._create if verb == "create" else self._verbs[verb]
 
     async def _create(self, call: Call) -> web.StreamResponse:
-        body = await bodies.read(call)
-        try:
-            name = (msgspec.json.decode(body) if isinstance(body, bytes) else body)["metadata"]["name"]
-        except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError):
-            name = ""  # the handler says what is wrong
-        if isinstance(name, str) and name in self._local():
+        name = _name_in(await bodies.read(call))
+        if name in self._local():
             raise ApiError(409, "AlreadyExists", f'apiservices.apiregistration.k8s.io "{name}" already exists')
         return await self._verbs["create"](call)
 
@@ -118,6 +116,22 @@ class ApiServices:
             filled = {key: value for key, value in spec.items() if value}
             made[name] = {"metadata": metadata, "spec": filled, "status": {"conditions": [available]}}
         return made
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class _Named(msgspec.Struct, frozen=True):
+    metadata: _Metadata = _Metadata()
+
+
+def _name_in(body: Body) -> str:
+    """Return the name in a body, of which nothing else is made; none if the body is wrong, which the handler tells."""
+    try:
+        return (from_json(body, _Named) if isinstance(body, bytes) else from_values(body, _Named)).metadata.name
+    except NOT_JSON:
+        return ""
 
 
 def _uid(name: str) -> str:

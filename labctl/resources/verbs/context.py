@@ -7,7 +7,7 @@ the typed view of an entry, which is decoded once and cached in the entry.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from labctl.clock import Clock
+from labctl.clock import Clock, rfc3339
 from labctl.errors import Unavailable
 from labctl.resources import encoding, failures
 from labctl.resources.admission import Admission
@@ -58,6 +58,14 @@ class Context:
             resource, _, key = entry.key.partition("/")
             namespace, _, name = key.rpartition("/")
             return self.registry[resource].view(metadata=Meta(name=name, namespace=namespace, resource_version=str(entry.revision)))
+
+    def views(self, resource: str, namespace: str) -> Iterator[Any]:
+        """Returns the typed views of a namespace's objects; see kind.Surroundings."""
+        kind = self.registry.get(resource)
+        return iter(()) if kind is None else (self.view(entry) for entry in self.store.range(kind.prefix(namespace)).entries)
+
+    def now(self) -> str:
+        return rfc3339(self.clock.wall())
 
     def kinds_changed(self, change: KindChange) -> None:
         """Takes note that a kind was added, changed or removed. Cached views of the old kind are dropped."""

@@ -9,7 +9,7 @@ import msgspec
 
 from labctl.clock import rfc3339
 from labctl.errors import ApiError
-from labctl.resources import encoding, failures, fields
+from labctl.resources import encoding, failures, fields, isolation
 from labctl.resources.admission import Attributes, mutate
 from labctl.resources.conditions import with_condition
 from labctl.resources.kind import Kind, Object, ScalePaths
@@ -17,7 +17,6 @@ from labctl.resources.service import WriteOptions, WriteResult
 from labctl.resources.verbs import meta
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.eviction import evict
-from labctl.resources.verbs.isolation import await_rules
 from labctl.resources.verbs.write import decoded, rewrite
 from labctl.store.interface import Entry
 
@@ -85,7 +84,7 @@ async def bind(
         status = pod.setdefault("status", {})
         observed = {"observedGeneration": metadata["generation"]} if metadata.get("generation") else {}
         status["conditions"] = with_condition(status.get("conditions", ()), {**condition, **observed})
-        await_rules(ctx, pod)
+        isolation.await_rules(pod, ctx)
         return pod, warnings
 
     return _succeeded(await rewrite(ctx, kind, namespace, name, assign, options, subresource="binding"), created=True)

@@ -14,7 +14,7 @@ from labctl.resources import encoding, failures, names
 from labctl.resources.admission import Attributes, ask, mutate
 from labctl.resources.kind import FieldError, Kind, Object, Subresource
 from labctl.resources.large import LARGE_BYTES, offload_if_large
-from labctl.resources.plurals import NAMESPACES, PODS
+from labctl.resources.plurals import NAMESPACES
 from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.validate import decode
 from labctl.resources.schema.zeros import keep_zeros
@@ -22,7 +22,6 @@ from labctl.resources.service import WriteOptions, WriteResult
 from labctl.resources.verbs import meta, owners, versions
 from labctl.resources.verbs.allocation import StoreRanges
 from labctl.resources.verbs.context import Context
-from labctl.resources.verbs.isolation import await_rules
 from labctl.resources.verbs.known import KnownSpec
 from labctl.resources.verbs.warnings import collect_warnings, is_person
 from labctl.store.interface import Compare, Delete, Entry, Op, Put
@@ -127,8 +126,7 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
             return None
         raise failures.already_exists(kind, name)
     claim_ops, claim_compares = _claim(ctx, kind, obj, None)
-    if kind.resource == PODS and obj["spec"].get("nodeName"):
-        await_rules(ctx, obj)
+    kind.enter(obj, ctx)
     value = encoding.stored(await versions.to_store(kind, obj))
     _refuse_large(ctx, value)
     if options.dry_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from labctl.resources import fields as field_errors
+from labctl.resources import isolation
 from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
 from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.core_v1 import (
@@ -124,6 +125,7 @@ KIND = Kind(
     has_generation=True,
     prepare=prepare,
     validate=validate,
+    enter=isolation.enter,
     warnings=pod_warnings.of_pod,
     annotation_rules=lambda said: pod_rules.deletion_cost("metadata.annotations", said),
     spec_alone=spec_alone,
