@@ -152,6 +152,20 @@ async def test_an_apply_conflicts_with_who_owns_the_field_under_another_name(api
         assert refusal["message"] == 'Apply failed with 1 conflict: conflict with "new": .spec.width'
 
 
+async def test_what_an_applier_names_no_more_goes_under_any_name(api: ApiServer) -> None:
+    async with api.session() as http:
+        await applied(http, ALPHA, "me", {"size": 3, "replicas": 1}, 201)
+        less = await applied(http, V1, "me", {"replicas": 1})
+        assert less["spec"] == {"replicas": 1} and owned(less) == {"me": ("v1", ["replicas"])}
+        again = await applied(http, V1, "me", {"replicas": 1})
+        assert again["metadata"]["resourceVersion"] == less["metadata"]["resourceVersion"]
+        assert (await applied(http, ALPHA, "me", {"size": 4}))["spec"] == {"size": 4}
+        await applied(http, ALPHA, "other", {"size": 4})
+        kept = await applied(http, V1, "me", {"replicas": 2})
+        assert kept["spec"] == {"replicas": 2, "width": 4}, "another one applies it still"
+        assert owned(kept) == {"me": ("v1", ["replicas"]), "other": ("v1alpha1", ["size"])}
+
+
 async def test_a_plain_write_takes_fields_from_who_owns_them_under_another_name(api: ApiServer) -> None:
     merge = {"Content-Type": "application/merge-patch+json"}
     async with api.session() as http:

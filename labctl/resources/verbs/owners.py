@@ -13,7 +13,7 @@ from labctl.errors import ApiError
 from labctl.resources import encoding
 from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import apply, fieldset, managed
-from labctl.resources.patches.managed import Manager, Managers
+from labctl.resources.patches.managed import APPLY, Manager, Managers, Ownership
 from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.zeros import keep_zeros
 from labctl.resources.service import WriteOptions
@@ -69,6 +69,44 @@ def track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: Wr
         managed.track(ctx.schema, kind, old, new, manager=manager, now=rfc3339(ctx.clock.wall()), subresource=subresource)
 
 
+async def bring_over(ctx: Context, kind: Kind, obj: Object, options: WriteOptions, subresource: str = "") -> None:
+    """Lets what an applier applied through other versions be fields of this one, in the managedFields of `obj`: what he names no more is removed by these names."""
+    entries = obj["metadata"].get("managedFields") or ()
+    mine = {
+        manager: owned
+        for manager, owned in managed.read(entries).items()
+        if (manager.name, manager.operation, manager.subresource) == (options.field_manager, APPLY, subresource)
+    }
+    if not options.applied or all(manager.api_version == kind.api_version for manager in mine):
+        return
+    managers = {manager: owned for manager, owned in managed.read(entries).items() if manager not in mine}
+    me = Manager(options.field_manager, APPLY, kind.api_version, subresource)
+    for manager, owned in mine.items():
+        there = _version(ctx, kind, manager.api_version)
+        if there is not None:
+            shared = [other.fields for each, other in managers.items() if each.api_version == manager.api_version]
+            alone = owned.fields.difference(*shared)  # what others own there stays
+            fields = owned.fields if there is kind else await _renamed(ctx, kind, there, obj, alone)
+            known = managers.get(me, Ownership(fieldset.NO_FIELDS, owned.time))
+            managers[me] = Ownership(known.fields | fields, max(known.time, owned.time))
+    managed.write(obj, managers)
+
+
+async def _renamed(ctx: Context, kind: Kind, there: Kind, obj: Object, fields: fieldset.Fields) -> fieldset.Fields:
+    """Returns the fields of this version that are gone when an object of the version `there` lacks these fields."""
+    [whole] = await versions.convert_objects(kind, there, [encoding.decode(encoding.encode(obj))])
+    without = encoding.decode(encoding.encode(whole))
+    apply.prune(ctx.schema.type_of(there.group, there.version, there.kind), without, fields)
+    whole, without = await versions.convert_objects(there, kind, [whole, without])
+    return fieldset.compare(ctx.schema.type_of(kind.group, kind.version, kind.kind), whole, without).removed
+
+
+def _version(ctx: Context, kind: Kind, version: str) -> Kind | None:
+    """Returns that version of the kind, if there is one."""
+    there = ctx.registry.of(version, kind.kind)
+    return there if there is not None and there.stored is kind.stored else None
+
+
 async def settle(ctx: Context, kind: Kind, old: Object, new: Object | None, options: WriteOptions, subresource: str = "") -> None:
     """Takes from those who wrote through other versions what this write changes, in the managedFields of `new`.
 
@@ -95,8 +133,8 @@ async def _settle_one(
 ) -> list[tuple[Manager, fieldset.Path]]:
     """Returns what the managers of one version lose because it is set to something else. Those of a version that is gone are forgotten."""
     theirs = [manager for manager in managers if manager.api_version == version]
-    there = ctx.registry.of(version, kind.kind)
-    if there is None or there.stored is not kind.stored:
+    there = _version(ctx, kind, version)
+    if there is None:
         for manager in theirs:
             del managers[manager]
         return []

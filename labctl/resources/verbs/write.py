@@ -171,6 +171,8 @@ async def rewrite(
             old = encoding.decoded(converted)
             size = max(size, len(converted.value), LARGE_BYTES + 1 if kind.slow else 0)
             current = old if isinstance(change, Replacement) else encoding.decoded(converted)
+            if options.applied:
+                await owners.bring_over(ctx, kind, current, options, subresource)
             new, warnings = await offload_if_large(size, change, current)
             meta.refuse_other_name(new.setdefault("metadata", {}), name)
             sent = await offload_if_large(size, owners.tracked, ctx, kind, old, new, options) if not subresource else None
