@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from . import quantities
+from .containers import forbidden_sysctl
 from .resizing import amount
 
 Object = Dict[str, Any]
@@ -22,6 +23,8 @@ def refusal(pod: Object, others: Iterable[Object], allocatable: Mapping[str, str
     """Return why the pod can't run beside the `others` of this node, as a reason and a message, or None if it can. What a node does not say it has is not limited."""
     if (pod["spec"].get("os") or {}).get("name", "linux") != "linux":
         return "PodOSNotSupported", "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"
+    if outside := forbidden_sysctl(pod):
+        return "SysctlForbidden", f'Pod was rejected: forbidden sysctl: "{outside}" not allowlisted'
     admitted = list(others)
     most = quantities.whole(allocatable["pods"]) if allocatable.get("pods") else None
     if most is not None and len(admitted) + 1 > most:

@@ -216,14 +216,26 @@ def capabilities(asked: Object) -> List[str]:
 
 def sysctls(pod: Object) -> List[Tuple[str, str]]:
     """Return the pod's sysctls. Raises ConfigError for one outside of the pod's namespaces, because crun 1.8 writes any, and the kernel may be the host's."""
-    own = _OF_IPC if pod["spec"].get("hostNetwork") else (*_OF_IPC, "net.")
-    found = []
-    for each in (pod["spec"].get("securityContext") or {}).get("sysctls") or ():
-        name = each["name"].replace("/", ".")
-        if not name.startswith(own) or ".." in name:
-            raise ConfigError(f'forbidden sysctl: "{each["name"]}" is not of a namespace that the pod has of its own')
-        found.append((name, each["value"]))
-    return found
+    outside = forbidden_sysctl(pod)
+    if outside:
+        raise ConfigError(f'forbidden sysctl: "{outside}" is not of a namespace that the pod has of its own')
+    return [(_dotted(each["name"]), each["value"]) for each in _asked_sysctls(pod)]
+
+
+def forbidden_sysctl(pod: Object) -> str:
+    """Return the name of the pod's first sysctl that is not of a namespace which the pod has of its own, or ""."""
+    spec = pod["spec"]
+    own = (*(() if spec.get("hostIPC") else _OF_IPC), *(() if spec.get("hostNetwork") else ("net.",)))
+    names = [each["name"] for each in _asked_sysctls(pod)]
+    return next((name for name in names if not _dotted(name).startswith(own) or ".." in _dotted(name)), "")
+
+
+def _asked_sysctls(pod: Object) -> List[Object]:
+    return (pod["spec"].get("securityContext") or {}).get("sysctls") or []
+
+
+def _dotted(name: str) -> str:
+    return name.replace("/", ".")
 
 
 def seccomp_profile(context: Object, pod_context: Object, default: bool) -> str:

@@ -361,8 +361,11 @@ def _remove(path: str) -> None:
 
 
 def sub_path(volume: str, below: str) -> int:
-    """Return a descriptor of what a mount with subPath shows. It is made as a folder if it is missing, never outside of the volume. Raises OSError."""
-    return beneath.open_below(volume, below, stat.S_IMODE(os.stat(volume).st_mode) & 0o777)
+    """Return a descriptor of what a mount with subPath shows. A missing folder is made, never outside of the volume. Raises OSError.
+
+    It has all bits of the volume's mode: setgid makes what is written below it the fsGroup's, too.
+    """
+    return beneath.open_below(volume, below, stat.S_IMODE(os.stat(volume).st_mode))
 
 
 def read_only(pod: Object) -> Set[str]:

@@ -47,13 +47,15 @@ class CronJobs:
             return NOTHING
         jobs: Sequence[Job] = view.by(JOBS, "controller", cron.metadata.uid)
         active = [job for job in jobs if not job.finished and SCHEDULED_AT in job.metadata.annotations]
-        forgotten = [*_noticed(cron, jobs), *_forgotten(cron, jobs)]
+        forgotten = [*_noticed(view, cron, jobs), *_forgotten(cron, jobs)]
         if cron.spec.suspend:
             return Plan([*forgotten, *_status(cron, active, jobs, None)])
         due, again_s = _due(cron, view.wall())
         starts = list(_starts(view, cron, active, due)) if due is not None else []
         made = due if any(isinstance(action, Create) for action in starts) or (due is not None and _is_there(view, cron, due)) else None
-        return Plan([*starts, *forgotten, *_status(cron, active, jobs, made)], again_s)
+        replaced = {action.key for action in starts if isinstance(action, Delete)}
+        still = [job for job in active if job.metadata.key not in replaced]
+        return Plan([*starts, *forgotten, *_status(cron, still, jobs, made)], again_s)
 
 
 def _due(cron: CronJob, wall_s: float) -> tuple[float | None, float]:
@@ -100,8 +102,14 @@ def _starts(view: View, cron: CronJob, active: Sequence[Job], due: float) -> Ite
     yield _job(cron, due)
 
 
-def _noticed(cron: CronJob, jobs: Sequence[Job]) -> Iterator[Action]:
-    """Say which Jobs have ended, and which somebody else made in this owner's name (`kubectl create job --from`): those hold up none, and none replaces them."""
+def _noticed(view: View, cron: CronJob, jobs: Sequence[Job]) -> Iterator[Action]:
+    """Say which Jobs have ended, which somebody deleted while they ran, and which somebody else made in this owner's name (`kubectl create job --from`).
+
+    Those that somebody else made hold up none, and none replaces them.
+    """
+    for reference in cron.status.active:
+        if view.get(JOBS, f"{cron.metadata.namespace}/{reference.name}") is None:
+            yield pods.event(CRON_JOB, cron, "MissingJob", f"Active job went missing: {reference.name}")
     known = {reference.uid for reference in cron.status.active}
     for job in jobs:
         name = job.metadata.name

@@ -41,6 +41,14 @@ def test_a_pod_for_another_system_is_refused():
     )
 
 
+def test_a_pod_that_would_set_what_is_not_its_own_is_refused():
+    mine = pod()
+    mine["spec"]["securityContext"] = {"sysctls": [{"name": "kernel.shmmax", "value": "1"}, {"name": "net/core/somaxconn", "value": "1"}]}
+    assert refusal(mine, [], ALLOCATABLE) is None
+    mine["spec"]["securityContext"]["sysctls"].append({"name": "vm.swappiness", "value": "1"})
+    assert refusal(mine, [], ALLOCATABLE) == ("SysctlForbidden", 'Pod was rejected: forbidden sysctl: "vm.swappiness" not allowlisted')
+
+
 @pytest.mark.parametrize(
     ("mine", "theirs", "free"),
     [

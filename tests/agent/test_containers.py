@@ -295,6 +295,8 @@ def test_a_pod_sets_only_the_sysctls_of_its_own_namespaces():
             of(name)
     with pytest.raises(ConfigError, match="forbidden sysctl"):
         of("net.core.somaxconn", hostNetwork=True)
+    with pytest.raises(ConfigError, match="forbidden sysctl"):
+        of("kernel.shmmax", hostIPC=True)
 
 
 def test_a_capability_opens_the_calls_that_the_kernel_asks_it_for():

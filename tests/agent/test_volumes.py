@@ -137,6 +137,13 @@ def test_a_sub_path_is_made_and_stays_inside_though_links_lead_out(tmp_path):
             sub_path(str(volume), below)
 
 
+@pytest.mark.parametrize("mode", [0o2775, 0o3777])
+def test_a_sub_path_that_is_made_has_the_whole_mode_of_its_volume(tmp_path, mode):
+    os.chmod(tmp_path, mode)
+    shown(tmp_path, "a/b")
+    assert [stat.S_IMODE(os.stat(tmp_path / each).st_mode) for each in ("a", "a/b")] == [mode, mode]
+
+
 def test_a_sub_path_that_is_exchanged_for_a_link_again_and_again_never_leads_out(tmp_path):
     """CVE-2021-25741: what was a folder when it was looked at is a link to / when it is mounted."""
     volume = tmp_path / "v"

@@ -321,6 +321,20 @@ def test_a_cronjob_says_how_its_jobs_ended():
     lived(story)
 
 
+def test_a_cronjob_says_that_somebody_deleted_a_job_of_its_and_not_that_it_did_itself():
+    async def story(world):
+        await world.client.create(CRON_JOBS, cron(concurrencyPolicy="Replace", successfulJobsHistoryLimit=0, job={"ends": ""}))
+        await asyncio.sleep(130)
+        assert "MissingJob" not in dict(said_of_cron(world))
+        [made] = jobs(world)
+        await world.client.delete(JOBS, made.metadata.key)
+        await asyncio.sleep(5)
+        assert said_of_cron(world).count(("MissingJob", f"Active job went missing: {made.metadata.name}")) == 1
+        assert not world.client.get(CRON_JOBS, "default/tick").status.active
+
+    lived(story)
+
+
 @pytest.mark.parametrize("policy", ["Forbid", "Replace"])
 def test_a_job_that_a_person_makes_from_a_cronjob_is_beside_its_own(policy):
     async def story(world):
