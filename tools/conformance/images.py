@@ -16,7 +16,7 @@ from tools.conformance.source import Source, run
 
 _PACKAGES = (
     "bash bind9-dnsutils busybox-static ca-certificates conntrack curl etcd-server iperf iproute2 iptables iputils-ping net-tools netcat-openbsd perl-base procps"
-    " redis-server util-linux"
+    " redis-server util-linux wget"
 )
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 REGISTRIES = {  # the tests' own word for a registry -> where its images lie here; no host has these names, so nothing is ever fetched
@@ -28,6 +28,8 @@ REGISTRIES = {  # the tests' own word for a registry -> where its images lie her
 }
 _NEW, _OLD, _HUB, _ROOT, _BUILD = REGISTRIES.values()
 _SERVES = {"Cmd": ["busybox", "httpd", "-f", "-p", "80", "-h", "/usr/local/apache2/htdocs"]}
+# An earlier version of this program found its address itself, and its pod does not say it.
+_BREAKS = {"Entrypoint": ["sh", "-c", "POD_IP=$(hostname -i) exec /regression"]}
 _AGNHOST = {"Entrypoint": ["/agnhost"], "Cmd": ["test-webserver"]}
 # name -> (layers, what the image runs). The tests know web servers by their names and files only.
 IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
@@ -46,7 +48,7 @@ IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     f"{_OLD}/nautilus:1.0": (("debian", "agnhost", "nautilus"), _AGNHOST),
     f"{_OLD}/nonewprivs:1.0": (("busybox", "nnp"), {"Cmd": ["nnp"]}),
     f"{_OLD}/nonroot:1.0": (("busybox",), {"User": "1234", "Cmd": ["sh"]}),
-    f"{_OLD}/regression-issue-74839-amd64:1.0": (("debian", "regression"), {"Entrypoint": ["/regression"]}),
+    f"{_OLD}/regression-issue-74839-amd64:1.0": (("debian", "regression"), _BREAKS),
     f"{_OLD}/resource-consumer:1.5": (("debian", "consumer"), {"Entrypoint": ["/consumer"]}),
     f"{_OLD}/sample-apiserver:1.17": (("debian", "sample"), {"Entrypoint": ["/kube-sample-apiserver"]}),
     f"{_ROOT}/etcd:3.4.13-0": (("debian", "etcd"), {"Cmd": ["etcd"]}),
