@@ -190,7 +190,8 @@ def _empty(asked: Object, folder: str, most_bytes: int) -> None:
     if asked.get("medium") == "Memory" and not os.path.ismount(folder):
         size = f",size={most_bytes}" if most_bytes else ""
         linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=1777{size}")
-    os.chmod(folder, 0o777)
+    if os.stat(folder).st_mode & 0o777 != 0o777:  # else it stays as it is: memory has the sticky bit
+        os.chmod(folder, 0o777)
 
 
 _HOST_PATH = {

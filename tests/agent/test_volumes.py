@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import pytest
 
-from labctl.agent import trust
+from labctl.agent import linux, trust
 from labctl.agent.environment import ConfigError, PodFacts
 from labctl.agent.volumes import Sources, VolumeFailure, most_memory, of_token, prepare, read_only, sub_path, write_atomically
 from tests.agent.fakeapi import FakeApi
@@ -105,6 +105,15 @@ async def test_an_empty_dir_keeps_what_is_in_it(tmp_path):
     write(folder, "f", "kept")
     assert content(await prepared(tmp_path, {"emptyDir": {}})) == {"f": "kept"}
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o777
+
+
+@pytest.mark.root
+async def test_memory_has_the_sticky_bit_like_any_tmpfs(tmp_path):
+    folder = await prepared(tmp_path, {"emptyDir": {"medium": "Memory"}})
+    try:
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o1777
+    finally:
+        linux.unmount(folder)
 
 
 async def test_host_paths_are_made_where_asked(tmp_path):
