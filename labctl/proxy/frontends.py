@@ -3,7 +3,7 @@
 The Proxy calls this for the one Service that changed; tests call it for all. Typed views come in; frozen Frontends go out, one for each Service port.
 A port of a Service finds its endpoints by the port's *name*: the endpoints controller has already turned targetPort into a number for each pod.
 EndpointSlices are read first; a Service that has none is served by its Endpoints (people write those by hand for Services without a selector).
-A headless or ExternalName Service has no frontend, because it has no address to serve.
+A headless or ExternalName Service has no frontend, because it has no address to serve. One with a label of `NOT_OURS` has none, because it says so.
 
 Which endpoints answer (KEP-1669): the ready ones. Where none is ready, those that are leaving and still serve answer, until they end.
 With a traffic policy of Local the same choice is made among the endpoints of one node. Hints of slices (`trafficDistribution`) narrow the ready ones.
@@ -25,6 +25,8 @@ from labctl.resources.kinds.core_v1.service import Service, ServicePort
 from labctl.resources.kinds.discovery_v1.endpointslice import EndpointHints, EndpointSlice
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
+NOT_OURS = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
+"""Labels, whatever their values, of Services that the cluster's own proxy leaves alone: another proxy serves them, or nobody (KEP-2447)."""
 
 
 class Backend(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -91,7 +93,12 @@ def frontends(services: Iterable[Service], endpoints: Iterable[EndpointSlice | E
             slices[f"{one.metadata.namespace}/{one.service}"].append(one)
         else:
             plain[one.metadata.key] = one
-    return {s.metadata.key: frontends_of(s, slices[s.metadata.key], plain.get(s.metadata.key)) for s in services}
+    return {s.metadata.key: frontends_of(s, slices[s.metadata.key], plain.get(s.metadata.key)) if is_ours(s) else () for s in services}
+
+
+def is_ours(service: Service) -> bool:
+    """Tell whether this proxy serves the Service, as its labels have it. Whoever asks where the endpoints are, whoever serves them, asks `frontends_of`."""
+    return not any(label in service.metadata.labels for label in NOT_OURS)
 
 
 def frontends_of(service: Service, slices: Iterable[EndpointSlice], plain: Endpoints | None) -> tuple[Frontend, ...]:

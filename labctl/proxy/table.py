@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labctl.proxy import userspace
-from labctl.proxy.frontends import frontends_of, sparing, takes_machine_port
+from labctl.proxy.frontends import frontends_of, is_ours, sparing, takes_machine_port
 from labctl.proxy.hostports import host_ports
 from labctl.proxy.policies import fences
 from labctl.proxy.rules import Entry
@@ -57,7 +57,7 @@ def read(view: View, key: str, mode: str) -> Found:
 def _service(view: View, key: str, mode: str) -> Found:
     service, plain = view.get(SERVICES, key), view.get(ENDPOINTS, key)
     slices = view.by(SLICES, SLICES_BY_SERVICE, key)
-    ports = frontends_of(service, slices, plain) if service is not None else ()
+    ports = frontends_of(service, slices, plain) if service is not None and is_ours(service) else ()
     if any(one.external_addresses for one in ports):
         machines = {node.address() for node in view.all(NODES)} if any(map(takes_machine_port, ports)) else ()
         ports = sparing(ports, machines, _addresses_of_api(view))

@@ -121,6 +121,12 @@ def test_what_has_no_address_has_no_frontend(spec):
     assert frontends([service(**spec)], [slices(["10.246.1.5"])]) == {"default/web": ()}
 
 
+@pytest.mark.parametrize("label", ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"])
+def test_a_service_that_asks_for_another_proxy_or_none_has_no_frontend(label):
+    labelled = msgspec.structs.replace(service(), metadata=msgspec.structs.replace(service().metadata, labels={label: ""}))
+    assert frontends([labelled], [slices(["10.246.1.5"])]) == {"default/web": ()}
+
+
 def test_endpoints_by_hand_serve_a_service_without_selector():
     found = only(
         service(), plain([{"addresses": [{"ip": "10.245.1.1"}], "notReadyAddresses": [{"ip": "10.245.1.2"}], "ports": [{"port": 6443}]}])

@@ -43,6 +43,16 @@ async def test_a_node_that_moves_to_another_zone_gets_that_zones_endpoints(world
         assert [each in said for each in (A[1], B[1])] == [each == address or not zone for each in (A[1], B[1])]
 
 
+async def test_a_service_is_left_alone_as_long_as_a_label_says_so(world):
+    await world.minion(1)
+    await world.service("web")
+    await world.endpoints("web", A)
+    for value, served in (("mine", False), (None, True)):
+        await world.client.patch("services", "default/web", {"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": value}}})
+        await world.settled()
+        assert (A[1] in world.helpers.minions["minion-1"].dump()) == served
+
+
 async def test_one_more_service_sends_its_own_lines_and_reads_nothing_back(world):
     helper = await world.minion(1)
     for n in range(20):
