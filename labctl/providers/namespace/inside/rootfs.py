@@ -27,6 +27,9 @@ _DROPPED = {
     "BLOCK_SUSPEND": 36,
 }
 
+_MOUNT_POINTS = ("proc", "dev", "sys", "run", "tmp", "var/lib/labctl")
+"""Folders of its own, before anything is mounted on them: a link that the machine's root left there would be followed outside of the machine."""
+
 
 def enter(boot: plan.BootPlan) -> None:
     """Build the mounts below `folder`/root in this process's own mount namespace and make it the root."""
@@ -36,14 +39,7 @@ def enter(boot: plan.BootPlan) -> None:
     folder = kernel.overlay_path(boot.folder)
     layers = f"lowerdir={kernel.overlay_path(boot.lower)},upperdir={folder}/upper,workdir={folder}/work"
     kernel.mount("overlay", root, "overlay", data=layers)
-    for part in (
-        "proc",
-        "dev",
-        "sys",
-        "run",
-        "tmp",
-        "var/lib/labctl",
-    ):  # a link in the place of one would be followed outside of the machine
+    for part in _MOUNT_POINTS:
         os.close(places.folder(root, part))
     kernel.bind(f"{boot.folder}/storage", f"{root}/var/lib/labctl")
     _proc(boot, root)
