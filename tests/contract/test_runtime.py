@@ -521,6 +521,20 @@ async def test_sysctls_of_the_pod_are_set(runtime, spec):
 
 
 @pytest.mark.skipif(not room.is_inside(), reason="about the kernel")
+async def test_no_pod_with_a_network_of_its_own_needs_root_to_bind_a_port_or_to_ping(runtime, spec):
+    async def shown(uid, **network):
+        await runtime.open(sandbox(uid, **network))
+        started = await runtime.start(spec(uid=uid))
+        ran = await runtime.run(
+            started.id, ["sh", "-c", "cd /proc/sys/net/ipv4; cat ip_unprivileged_port_start ping_group_range"], timeout_s=10
+        )
+        return ran.output.split()
+
+    assert await shown("own") == [b"0", b"0", b"2147483647"]
+    assert (await shown("shared", host_network=True))[0] == b"1024"  # the machine's own
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about the kernel")
 async def test_a_privileged_container_sees_all_of_its_machine(runtime, spec):
     await runtime.open(sandbox())
     started = await runtime.start(spec(privileged=True, capabilities=tuple(ALL_CAPABILITIES)))

@@ -17,6 +17,8 @@ from .. import linux
 from ..netlink import Netlink, has_address
 
 GATEWAY, GATEWAY_MAC = "169.254.1.1", "ee:ee:ee:ee:ee:ee"
+# What a pod of its own network may do without being root, as containerd 2 lets it: bind any port, and ping. A pod's own sysctls come after these.
+_UNPRIVILEGED = (("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647"))
 _KINDS = {"net": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS}
 
 
@@ -63,6 +65,9 @@ def _enter_new(folder: str, kinds: Sequence[str], hostname: str) -> None:
     linux.unshare(flags)
     if "uts" in kinds:
         socket.sethostname(hostname)
+    if "net" in kinds:
+        for name, value in _UNPRIVILEGED:
+            _set(f"ipv4/{name}", value)
     for kind in kinds:
         path = os.path.join(folder, kind)
         linux.unmount(path)  # of an open that was not finished
@@ -100,9 +105,14 @@ def _distrust(veth: str) -> None:
     Pods have no IPv6. On this device the machine has none either: else it would take router advertisements from the pod, and with them its default
     route (CVE-2020-10749). A packet whose sender's address is not reached by this device is dropped (RFC 3704).
     """
-    for path, word in ((f"ipv6/conf/{veth}/disable_ipv6", "1"), (f"ipv4/conf/{veth}/rp_filter", "1")):
-        with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/{path}", "w", encoding="ascii") as file:  # a kernel without IPv6
-            file.write(word)
+    _set(f"ipv6/conf/{veth}/disable_ipv6", "1")
+    _set(f"ipv4/conf/{veth}/rp_filter", "1")
+
+
+def _set(name: str, value: str) -> None:
+    """Write a sysctl of this thread's network. A kernel that does not have it, as one without IPv6, is no error."""
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/{name}", "w", encoding="ascii") as file:
+        file.write(value)
 
 
 def unmake(folder: str, veth: str) -> None:
