@@ -34,6 +34,7 @@ from labctl.controllers.volumes.persistentvolumes import PersistentVolumes
 from labctl.controllers.volumes.protection import ClaimProtection
 from labctl.reconcile.plan import Follower
 from labctl.resources.elsewhere import Elsewhere, Nowhere
+from labctl.resources.measures import MetricReader, NoMetrics
 from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema
 from labctl.resources.usage import NoUsage, UsageReader
@@ -47,6 +48,7 @@ def builtin_controllers(
     usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
     schema: Schema | None = None,
     elsewhere: Elsewhere = Nowhere(),  # noqa: B008 - it holds nothing
+    measures: MetricReader = NoMetrics(),  # noqa: B008 - it holds nothing
 ) -> list[Follower]:
     """Custom kinds come first, because all others may deal with them; then endpoints, so that nobody is sent to a pod that leaves. The scheduler is in a room of its own."""
     return [
@@ -66,7 +68,7 @@ def builtin_controllers(
         Jobs(settings),
         CronJobs(),
         Disruption(registry),
-        Autoscalers(registry, usage),
+        Autoscalers(registry, usage, measures),
         CustomResources(registry),
         Migrations(registry),
         EphemeralVolumes(),

@@ -45,7 +45,6 @@ from labctl.reconcile.plan import Follower, View
 from labctl.reconcile.runner import Runner
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap, essentials
 from labctl.resources.client import Client
-from labctl.resources.elsewhere import Nowhere
 from labctl.resources.events import Recorder
 from labctl.resources.plurals import METRICS
 from labctl.resources.rbac.holders import Rbac
@@ -157,9 +156,8 @@ class Master:
         controllers = self.settings.controllers()
         signing = [Signing(self._authority)] if self._authority else []
         tokens = [TokenSecrets(self._tokens.sign, controllers)] if self._tokens else []
-        builtin = builtin_controllers(
-            self.registry, controllers, self.webhooks, self._usage(), self.resources.schema, self._aggregation or Nowhere()
-        )
+        others = (self._aggregation, self._aggregation.measures) if self._aggregation else ()
+        builtin = builtin_controllers(self.registry, controllers, self.webhooks, self._usage(), self.resources.schema, *others)
         pages = [self._feed] if self._feed else []
         return [Milestones(self.journal), *builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms, self.faults, *pages]
 

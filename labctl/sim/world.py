@@ -23,6 +23,7 @@ from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
 from labctl.resources.kinds.labctl_internal_v1.machine import MAX_NUMBER
+from labctl.resources.measures import MetricReader, NoMetrics
 from labctl.resources.plurals import MACHINES
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
@@ -51,6 +52,7 @@ class World:
         controllers: ControllerSettings = ControllerSettings(),  # noqa: B008 - frozen
         proxies: int = 0,
         usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
+        measures: MetricReader = NoMetrics(),  # noqa: B008 - it holds nothing
         machines: int = MAX_NUMBER,
         lines: int = 200_000,
     ) -> None:
@@ -77,7 +79,7 @@ class World:
         self.log = watch.LogReader(self.store)
         self._names, self._addresses = identity.Names(), addresses.Addresses()
         self.told = acknowledged.Acknowledged()
-        self._usage = usage
+        self._usage, self._measures = usage, measures
         self.runner = self._runner()
 
     async def start(self, nodes: int) -> None:
@@ -228,7 +230,9 @@ class World:
             lambda component: Recorder(self.client, component, self.clock),
             [
                 Milestones(self.journal),
-                *builtin_controllers(self.registry, self._settings, usage=self._usage, schema=self.resources.schema),
+                *builtin_controllers(
+                    self.registry, self._settings, usage=self._usage, schema=self.resources.schema, measures=self._measures
+                ),
                 Scheduler(),
                 *self.more_followers(),
             ],

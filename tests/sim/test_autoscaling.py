@@ -253,15 +253,6 @@ def test_two_autoscalers_of_the_same_pods_change_nothing():
     lived(story)
 
 
-def test_other_metrics_need_an_adapter():
-    async def story(world, load):
-        metric = {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "5"}}
-        await world.client.create(AUTOSCALERS, autoscaler(metrics=[{"type": "External", "external": metric}]))
-        await until(world, lambda: said(world, "ScalingActive") == ("False", "FailedGetExternalMetric"), 20)
-
-    lived(story)
-
-
 def test_a_status_that_says_the_same_is_not_written_again():
     async def story(world, load):
         load.millicores = 100

@@ -3,7 +3,7 @@
     client ─► server: authenticated, authorized ─► no kind of ours ─► an APIService? ─► forward.py ─► backends.py ─► its pod
                                                    availability.py asks each of them now and then: condition Available, discovery
 
-Who calls it: the server (requests), paths.py (discovery, OpenAPI), the namespace controller (`left`), the master (`tasks`).
+Who calls it: the server (requests), paths.py (discovery, OpenAPI), the namespace controller (`left`), autoscalers (`measures`), the master (`tasks`).
 What this server serves itself goes before an APIService. A server that is slow, dead or hostile costs only those who ask for its groups, and namespaces that
 are being deleted: discovery of all groups is made from what was asked before, and everything that comes from it is bounded.
 """
@@ -18,6 +18,7 @@ from labctl.api.aggregation.backends import Backends
 from labctl.api.aggregation.contents import Contents
 from labctl.api.aggregation.forward import Forward
 from labctl.api.aggregation.front import FrontProxy
+from labctl.api.aggregation.measures import Measures
 from labctl.api.settings import ApiSettings
 from labctl.clock import Clock
 from labctl.remote.interface import Remote
@@ -42,7 +43,12 @@ class Aggregation:
         self._forward = Forward(backends, settings)
         self._availability = Availability(self._client, self._forward, clock, self.all)
         contents = Contents(self._client, self._forward, self._availability, self.all)
-        self.tasks = {"aggregation": self._availability.run, "aggregated-contents": contents.run}
+        self.measures = Measures(self._forward, clock, self.all)
+        self.tasks = {
+            "aggregation": self._availability.run,
+            "aggregated-contents": contents.run,
+            "aggregated-metrics": self.measures.run,
+        }
         self.left = contents.left
         self.forward = self._forward.call
         self._foreign: tuple[tuple[Foreign, ...], Foreign] = ((), NOTHING)

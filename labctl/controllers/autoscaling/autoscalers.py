@@ -1,8 +1,9 @@
 """The autoscaler: every 15 seconds it looks what the pods of a Deployment (or of anything that has a scale) use, and sets how many there are to be.
 
-    the target's scale ─► its pods ─► what they use (calculate.py) ─► the most that a metric asks for ─► what is allowed now (behavior.py) ─► spec.replicas
+    the target's scale ─► its pods ─► what each metric asks for (metrics.py) ─► the most that a metric asks for ─► what is allowed now (behavior.py) ─► spec.replicas
 
-`plan` decides on the view and on the readings as they are. What it recommended is remembered by `decided`, for the stabilization windows.
+`plan` decides on the view and on the readings as they are; where a server is being asked, it looks again a moment later.
+What it recommended is remembered by `decided`, for the stabilization windows.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from random import Random
 from typing import Any, NamedTuple
 
 from labctl.clock import rfc3339
-from labctl.controllers.autoscaling import behavior, calculate
+from labctl.controllers.autoscaling import behavior, metrics
 from labctl.controllers.autoscaling.behavior import History, Verdict
-from labctl.controllers.autoscaling.calculate import Count, NoCount, Tolerance
+from labctl.controllers.autoscaling.calculate import NoCount, Tolerance
+from labctl.controllers.autoscaling.metrics import NotYet, Site
 from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Record, Seen, View
-from labctl.resources.kinds.autoscaling_v2.horizontalpodautoscaler import HorizontalPodAutoscaler, Metric, Rules
+from labctl.resources.kinds.autoscaling_v2.horizontalpodautoscaler import HorizontalPodAutoscaler, Rules
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition
+from labctl.resources.measures import MetricReader, NoMetrics
 from labctl.resources.plurals import AUTOSCALERS, PODS
 from labctl.resources.quantities import parse as amount_of
 from labctl.resources.registry import Registry
@@ -27,6 +30,7 @@ from labctl.resources.usage import NoUsage, UsageReader
 from labctl.resources.verbs.subresources import scale_object, unscaled
 
 EVERY_S = 15.0
+ANSWER_S = 0.1  # until the next look while a server is being asked
 Said = tuple[bool, str, str]
 
 
@@ -36,6 +40,7 @@ class Target(NamedTuple):
     resource: str
     key: Key
     replicas: int
+    current: int
     selector: str
     path: str
     revision: int
@@ -59,9 +64,15 @@ class Autoscalers:
     name = "horizontal-pod-autoscaler"
     kind = AUTOSCALERS
 
-    def __init__(self, registry: Registry, usage: UsageReader = NoUsage()) -> None:  # noqa: B008 - it holds nothing
+    def __init__(
+        self,
+        registry: Registry,
+        usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
+        measures: MetricReader = NoMetrics(),  # noqa: B008 - it holds nothing
+    ) -> None:
         self._registry = registry
         self._usage = usage
+        self._measures = measures
         self._history: dict[str, History] = {}  # by uid
         self._decisions: dict[Key, tuple[float, Decision]] = {}
         self.watches = {AUTOSCALERS: _changed}
@@ -81,7 +92,10 @@ class Autoscalers:
                 trouble=[("FailedGetScale", why)],
             )
         else:
-            decision = self._decide(view, autoscaler, target, now)
+            try:
+                decision = self._decide(view, autoscaler, target, now)
+            except NotYet:
+                return Plan([], ANSWER_S)
         self._decisions[key] = (now, decision)
         return Plan(list(_actions(view, autoscaler, target, decision)), EVERY_S, decision.reason)
 
@@ -117,7 +131,8 @@ class Autoscalers:
             return None, f"Internal error occurred: {why}"
         scale = scale_object(stored, obj)
         revision, selector = int(obj["metadata"]["resourceVersion"]), scale["status"].get("selector") or ""
-        return Target(stored.resource, key, scale["spec"]["replicas"], selector, stored.scale.replicas, revision), ""
+        wanted, current = scale["spec"]["replicas"], scale["status"]["replicas"]
+        return Target(stored.resource, key, wanted, current, selector, stored.scale.replicas, revision), ""
 
     def _decide(self, view: View, autoscaler: HorizontalPodAutoscaler, target: Target, now: float) -> Decision:
         spec, current = autoscaler.spec, target.replicas
@@ -165,36 +180,46 @@ class Autoscalers:
         return sorted(found) if len(found) > 1 else []
 
     def _metrics(self, view: View, autoscaler: HorizontalPodAutoscaler, target: Target) -> Found:
-        pods = _pods(view, autoscaler.metadata.namespace, target.selector)
+        """Raises NotYet if nothing can be said before a server has answered."""
+        site = self._site(view, autoscaler, target)
         counts, shown, failures = [], [], []
+        waits = False
         for metric in autoscaler.spec.metrics:
             try:
-                counted = self._count(metric, pods, target.replicas, autoscaler, view.wall())
-                counts.append((counted.replicas, _title(metric)))
-                shown.append(_shown(metric, counted))
+                asked = metrics.ask(metric, site)
+                counts.append((asked.replicas, asked.title))
+                shown.append(asked.shown)
+            except NotYet:
+                waits = True  # the others are read nevertheless, so that all servers are asked at once
             except NoCount as why:
-                failures.append((f"FailedGet{metric.type}Metric", _unable(metric, str(why))))
+                failures.append((metric, str(why)))
                 shown.append({"type": ""})
+        if waits:
+            raise NotYet
         most, title = max(counts, key=lambda each: each[0], default=(0, ""))
+        trouble = [(f"FailedGet{metric.type}Metric", why) for metric, why in failures]
         if failures and (not counts or most < target.replicas):
-            reason, message = failures[0]
+            reason, message = trouble[0]
             active = (False, reason, f"the HPA was unable to compute the replica count: {message}")
-            first = f"invalid metrics ({len(failures)} invalid out of {len(autoscaler.spec.metrics)}), first error is: {message}"
-            return Found(None, active, shown if counts else (), [*failures, ("FailedComputeMetricsReplicas", first)])
+            first = f"invalid metrics ({len(failures)} invalid out of {len(autoscaler.spec.metrics)}), first error is: {metrics.failed(*failures[0])}"
+            return Found(None, active, shown if counts else (), [*trouble, ("FailedComputeMetricsReplicas", first)])
         active = (True, "ValidMetricFound", f"the HPA was able to successfully calculate a replica count from {title}")
-        return Found(most, active, shown, failures, title)
+        return Found(most, active, shown, trouble, title)
 
-    def _count(self, metric: Metric, pods: Sequence[Pod], current: int, autoscaler: HorizontalPodAutoscaler, wall_s: float) -> Count:
-        source = metric.resource or metric.container_resource
-        if source is None or metric.type not in ("Resource", "ContainerResource"):
-            which = "external" if metric.type == "External" else "custom"
-            other = metric.pods or metric.object or metric.external
-            name = other.metric.name if other else metric.type
-            group = f"{which}.metrics.k8s.io"
-            raise NoCount(
-                f"unable to get metric {name}: unable to fetch metrics from {which} metrics API: no {which} metrics API ({group}) registered"
-            )
-        return calculate.count(source, pods, current, self._usage, _tolerance(autoscaler), wall_s)
+    def _site(self, view: View, autoscaler: HorizontalPodAutoscaler, target: Target) -> Site:
+        namespace = autoscaler.metadata.namespace
+        return Site(
+            namespace,
+            _pods(view, namespace, target.selector),
+            target.selector,
+            target.replicas,
+            target.current,
+            _tolerance(autoscaler),
+            view.wall(),
+            self._registry,
+            self._usage,
+            self._measures,
+        )
 
 
 def _first(current: int, now: float) -> History:
@@ -232,33 +257,6 @@ def _pods(view: View, namespace: str, text: str) -> list[Pod]:
     except ValueError:
         return []
     return [pod for pod in view.all(PODS, namespace) if selector.matches(pod.metadata.labels)]
-
-
-def _title(metric: Metric) -> str:
-    source = metric.resource or metric.container_resource
-    assert source is not None
-    kind = "container resource" if metric.container_resource else "resource"
-    return f"{source.name} {kind}" + ("" if source.target.average_value is not None else " utilization (percentage of request)")
-
-
-def _unable(metric: Metric, why: str) -> str:
-    source = metric.resource or metric.container_resource
-    if source is None:
-        return why
-    what = f"{source.name} usage" if source.target.average_value is not None else f"{source.name} utilization"
-    return f"failed to get {what}: {why}"
-
-
-def _shown(metric: Metric, counted: Count) -> Mapping[str, Any]:
-    source = metric.resource or metric.container_resource
-    assert source is not None
-    average = f"{counted.average}m" if source.name == "cpu" else str(counted.average)
-    current: dict[str, Any] = {"averageValue": average}
-    if counted.share is not None:
-        current["averageUtilization"] = counted.share
-    if metric.container_resource:
-        return {"type": metric.type, "containerResource": {"name": source.name, "container": source.container, "current": current}}
-    return {"type": metric.type, "resource": {"name": source.name, "current": current}}
 
 
 # -- what is written
@@ -308,13 +306,13 @@ def _status(
         changed = changed or old is None or (old.status, old.reason, old.message) != (word, new[1], new[2])
     desired = decision.current if decision.desired is None else decision.desired
     metrics = (
-        _unchanged_metrics(autoscaler)
+        _unchanged_metrics(view, autoscaler)
         if decision.recommended is None and not decision.metrics
         else [dict(each) for each in decision.metrics]
     )
     numbers = (before.observed_generation, before.current_replicas, before.desired_replicas)
     same = numbers == (autoscaler.metadata.generation, decision.current, desired) and not changed and not scaled
-    if same and _unchanged_metrics(autoscaler) == metrics:
+    if same and _unchanged_metrics(view, autoscaler) == metrics:
         return None
     status: dict[str, Any] = {
         "observedGeneration": autoscaler.metadata.generation,
@@ -330,19 +328,9 @@ def _written(kind: str, status: str, reason: str, message: str, since: str) -> d
     return {"type": kind, "status": status, "lastTransitionTime": since, "reason": reason, "message": message}
 
 
-def _unchanged_metrics(autoscaler: HorizontalPodAutoscaler) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for metric in autoscaler.status.current_metrics or ():
-        source = metric.resource or metric.container_resource
-        if source is None:
-            found.append({"type": ""})
-            continue
-        current: dict[str, Any] = {"averageValue": source.current.average_value}
-        if source.current.average_utilization is not None:
-            current["averageUtilization"] = source.current.average_utilization
-        named = {"name": source.name, **({"container": source.container} if source.container else {})}
-        found.append({"type": metric.type, "containerResource" if source.container else "resource": {**named, "current": current}})
-    return found
+def _unchanged_metrics(view: View, autoscaler: HorizontalPodAutoscaler) -> list[dict[str, Any]]:
+    stored = view.raw(AUTOSCALERS, autoscaler.metadata.key) or {}
+    return list((stored.get("status") or {}).get("currentMetrics") or ())
 
 
 def _changed(_view: View, seen: Seen) -> Iterable[Key]:

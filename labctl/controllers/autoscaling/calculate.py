@@ -72,6 +72,23 @@ def count(metric: ResourceMetric, pods: Sequence[Pod], current: int, usage: Usag
     return Count(replicas, average, now)
 
 
+def plain(values: Mapping[str, int], pods: Sequence[Pod], current: int, target: int, tolerance: Tolerance) -> Count:
+    """Return what a number of each pod asks for (in thousandths, by the pod's name), whose average is to be `target`. Raises NoCount."""
+    if not pods:
+        raise NoCount("no pods returned by selector while calculating replica count")
+    counted = [pod for pod in pods if pod.metadata.deletion_timestamp is None and pod.status.phase != "Failed"]
+    used = {
+        pod.metadata.name: values[pod.metadata.name] for pod in counted if pod.metadata.name in values and pod.status.phase != "Pending"
+    }
+    if not used:
+        raise NoCount("did not receive metrics for targeted pods (pods might be unready)")
+    unready = [pod.metadata.name for pod in counted if pod.status.phase == "Pending"]
+    missing = [pod.metadata.name for pod in counted if pod.status.phase != "Pending" and pod.metadata.name not in values]
+    average = sum(used.values()) // len(used)
+    groups, weights = _Groups(len(used), used, unready, missing), {pod.metadata.name: 1 for pod in pods}
+    return Count(_replicas(groups, current, average / target, tolerance, weights, target, at_most=target), average)
+
+
 def _replicas(
     groups: _Groups, current: int, ratio: float, tolerance: Tolerance, weights: Mapping[str, int], target: float, at_most: float
 ) -> int:

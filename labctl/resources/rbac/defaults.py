@@ -2,7 +2,7 @@
 
 Left out are rules about what is not served (the group `extensions`, `nodes/proxy` and its kin, leasecandidates, device taints,
 `/flagz` and `/statusz`), and roles that only parts of Kubernetes need which labctl has not or does not run under a name of their own: kubelet-api-admin,
-one for each controller, and the Roles of kube-system and kube-public for leader election and bootstrapping.
+one for each controller but for the two by whose names aggregated servers are asked, and the Roles of kube-system and kube-public for leader election and bootstrapping.
 
 At each start what is missing is made, and rules and subjects that somebody took away are added again, unless the object's annotation
 `rbac.authorization.kubernetes.io/autoupdate` is "false". What somebody added stays.
@@ -188,6 +188,21 @@ ROLES: dict[str, list[Rule]] = {
         _on("authorization.k8s.io", ["create"], "localsubjectaccessreviews"),
         _on(GROUP, (*_READ, *_CHANGE), "rolebindings", "roles"),
     ],
+    "system:controller:horizontal-pod-autoscaler": [
+        *_EVENTS,
+        _on("autoscaling", _READ, "horizontalpodautoscalers"),
+        _on("autoscaling", ["update"], "horizontalpodautoscalers/status"),
+        _on("*", ["get", "update"], "*/scale"),
+        _on("", ["list"], "pods"),
+        _on("metrics.k8s.io", ["list"], "pods"),
+        _on("custom.metrics.k8s.io", ["get", "list"], "*"),
+        _on("external.metrics.k8s.io", ["get", "list"], "*"),
+    ],
+    "system:controller:namespace-controller": [
+        _on("", ["delete", "get", "list", "watch"], "namespaces"),
+        _on("", ["update"], "namespaces/finalize", "namespaces/status"),
+        _on("*", ["delete", "deletecollection", "get", "list"], "*"),
+    ],
 }
 
 _LABELS = {
@@ -212,6 +227,8 @@ BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:volume-scheduler": [("User", "system:kube-scheduler")],
     "system:kube-dns": [("ServiceAccount", "kube-system/kube-dns")],
     "system:node": [],
+    "system:controller:horizontal-pod-autoscaler": [("ServiceAccount", "kube-system/horizontal-pod-autoscaler")],
+    "system:controller:namespace-controller": [("ServiceAccount", "kube-system/namespace-controller")],
 }
 
 

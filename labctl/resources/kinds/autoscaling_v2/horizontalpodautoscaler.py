@@ -1,7 +1,7 @@
 """HorizontalPodAutoscaler: how many replicas something is to have, by what its pods use. controllers/autoscaling/ carries it out.
 
-Metrics of type Resource and ContainerResource (cpu, memory) are acted on; those of other types need an adapter that labctl does not have, and the
-autoscaler's conditions say so.
+Metrics of type Resource and ContainerResource (cpu, memory) come from the minions; those of other types from API servers of others, for whose groups somebody
+registered an APIService.
 """
 
 from __future__ import annotations
@@ -59,14 +59,19 @@ class ResourceMetric(msgspec.Struct, frozen=True, rename="camel", gc=False):
     target: MetricTarget = MetricTarget()
 
 
-class Named(msgspec.Struct, frozen=True, gc=False):
+class Identifier(msgspec.Struct, frozen=True, gc=False):
+    """The name of a metric, and which of its series count (a metav1.LabelSelector; None: all)."""
+
     name: str = ""
+    selector: dict[str, Any] | None = None
 
 
-class OtherMetric(msgspec.Struct, frozen=True, gc=False):
-    """A metric of a type that is not acted on: only its name matters, for messages."""
+class OtherMetric(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A metric of type Pods, Object (which has a described object) or External."""
 
-    metric: Named = Named()
+    metric: Identifier = Identifier()
+    target: MetricTarget = MetricTarget()
+    described_object: TargetReference = TargetReference()
 
 
 class Metric(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -107,6 +112,7 @@ class HorizontalPodAutoscalerSpec(msgspec.Struct, frozen=True, rename="camel", g
 
 
 class CurrentValue(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    value: Quantity | None = None
     average_value: Quantity | None = None
     average_utilization: int | None = None
 
@@ -117,10 +123,19 @@ class CurrentResource(msgspec.Struct, frozen=True, rename="camel", gc=False):
     current: CurrentValue = CurrentValue()
 
 
+class CurrentOther(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    metric: Identifier = Identifier()
+    current: CurrentValue = CurrentValue()
+    described_object: TargetReference = TargetReference()
+
+
 class CurrentMetric(msgspec.Struct, frozen=True, rename="camel", gc=False):
     type: str = ""
     resource: CurrentResource | None = None
     container_resource: CurrentResource | None = None
+    pods: CurrentOther | None = None
+    object: CurrentOther | None = None
+    external: CurrentOther | None = None
 
 
 class HorizontalPodAutoscalerStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -312,19 +327,30 @@ def _targets(view: HorizontalPodAutoscaler, _now_s: float) -> str:
 
 def _shown(view: HorizontalPodAutoscaler, index: int, metric: Metric) -> str:
     source = metric.resource or metric.container_resource
+    seen = (view.status.current_metrics or ())[index] if index < len(view.status.current_metrics or ()) else CurrentMetric()
     if source is None:
-        return "<unknown>/<unknown>"
-    current = CurrentValue()
-    if index < len(view.status.current_metrics or ()):
-        seen = (view.status.current_metrics or ())[index]
-        found = seen.resource or seen.container_resource
-        current = found.current if found else current
+        return _shown_other(metric, seen)
+    found = seen.resource or seen.container_resource
+    current = found.current if found else CurrentValue()
     name = f"{source.container}/{source.name}" if source.container else source.name
     if source.target.average_value is not None:
-        now = "<unknown>" if current.average_value is None else str(current.average_value)
-        return f"{name}: {now}/{source.target.average_value}"
+        return f"{name}: {_or_unknown(current.average_value)}/{source.target.average_value}"
     now = "<unknown>" if current.average_utilization is None else f"{current.average_utilization}%"
     return f"{name}: {now}/{source.target.average_utilization}%"
+
+
+def _shown_other(metric: Metric, seen: CurrentMetric) -> str:
+    source, found = metric.pods or metric.object or metric.external, seen.pods or seen.object or seen.external
+    current = found.current if found else CurrentValue()
+    if source is None:
+        return "<unknown>/<unknown>"
+    if source.target.average_value is None:
+        return f"{_or_unknown(current.value)}/{source.target.value}"
+    return f"{_or_unknown(current.average_value)}/{source.target.average_value}" + ("" if metric.pods else " (avg)")
+
+
+def _or_unknown(value: Quantity | None) -> str:
+    return "<unknown>" if value is None else str(value)
 
 
 def _shown_reference(view: Any, _now_s: float) -> str:
