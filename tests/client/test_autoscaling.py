@@ -62,7 +62,11 @@ async def test_what_one_version_lacks_survives_it(api):
     [
         ({"maxReplicas": 0}, "spec.maxReplicas: Invalid value: 0: must be greater than 0"),
         ({"minReplicas": 7}, "spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`"),
-        ({"minReplicas": 0}, "spec.minReplicas: Invalid value: 0: must be greater than or equal to 1"),
+        ({"minReplicas": -1}, "spec.minReplicas: Invalid value: -1: must be greater than or equal to 0"),
+        (
+            {"minReplicas": 0},
+            "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
+        ),
         ({"scaleTargetRef": {"kind": "Deployment", "name": ""}}, "spec.scaleTargetRef.name: Required value"),
         (
             {"metrics": [{"type": "Resource"}]},

@@ -179,6 +179,42 @@ def test_a_server_that_fails_lets_the_target_grow_by_the_other_metrics_and_never
     lived(story, adapter)
 
 
+def test_an_empty_queue_brings_the_target_to_zero_and_work_brings_it_back():
+    adapter = Adapter(jobs={"": 0})
+    queue = metric("External", "jobs", value="10")
+
+    async def story(world):
+        await world.client.create(AUTOSCALERS, autoscaler(least=0, metrics=[queue]))
+        await until(world, lambda: size(world) == 0, 400)
+        assert said(world, "ScaledToZero") == ("True", "ScaledToZero")
+        await asyncio.sleep(100)
+        assert size(world) == 0 and said(world, "ScalingActive") == ("True", "ValidMetricFound")
+        assert said(world, "ScaledToZero") == ("True", "ScaledToZero")
+        adapter.says["jobs"] = {"": 25_000}
+        await until(world, lambda: size(world) == 3, 20)
+        assert said(world, "ScaledToZero") == ("False", "NotScaledToZero")
+        adapter.says["jobs"] = {"": 0}
+        await until(world, lambda: size(world) == 0, 400)
+        await world.client.patch(AUTOSCALERS, "default/web", {"spec": {"minReplicas": 1}})
+        await until(world, lambda: size(world) == 1, 20)
+        assert said(world, "ScaledToZero") == ("False", "NotScaledToZero")
+
+    lived(story, adapter)
+
+
+def test_a_target_that_somebody_else_brought_to_zero_is_left_alone():
+    adapter = Adapter(jobs={"": 90_000})
+
+    async def story(world):
+        await world.client.patch(DEPLOYMENTS, "default/web", {"spec": {"replicas": 0}})
+        await world.client.create(AUTOSCALERS, autoscaler(least=0, metrics=[metric("External", "jobs", value="10")]))
+        await until(world, lambda: said(world, "ScalingActive") == ("False", "ScalingDisabled"), 20)
+        await asyncio.sleep(100)
+        assert size(world) == 0 and said(world, "ScaledToZero") is None
+
+    lived(story, adapter)
+
+
 def test_a_number_that_stays_is_written_once():
     adapter = Adapter(jobs={"": 10_000})
 

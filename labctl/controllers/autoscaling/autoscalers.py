@@ -30,8 +30,11 @@ from labctl.resources.usage import NoUsage, UsageReader
 from labctl.resources.verbs.subresources import scale_object, unscaled
 
 EVERY_S = 15.0
-ANSWER_S = 0.1  # until the next look while a server is being asked
 Said = tuple[bool, str, str]
+ANSWER_S = 0.1  # until the next look while a server is being asked
+AT_ZERO = "ScaledToZero"  # a condition, which only a change of the number changes
+_AT_ZERO_SAID: Said = (True, AT_ZERO, "the HPA controller scaled the workload to zero")
+_NOT_AT_ZERO: Said = (False, "NotScaledToZero", "the HPA controller did not scale the workload to zero")
 
 
 class Target(NamedTuple):
@@ -139,7 +142,7 @@ class Autoscalers:
         conditions: dict[str, Said] = {
             "AbleToScale": (True, "SucceededGetScale", "the HPA controller was able to get the target's current scale")
         }
-        if current == 0 and spec.min_replicas != 0:
+        if current == 0 and not _at_rest(autoscaler):
             conditions["ScalingActive"] = (False, "ScalingDisabled", "scaling is disabled since the replica count of the target is zero")
             return Decision(current, 0, conditions)
         if current > spec.max_replicas:
@@ -222,6 +225,12 @@ class Autoscalers:
         )
 
 
+def _at_rest(autoscaler: HorizontalPodAutoscaler) -> bool:
+    """Tell whether the autoscaler itself brought its target to zero (KEP-2021). Who else did it wants the autoscaler to leave the target alone."""
+    said = condition(autoscaler.status.conditions or (), AT_ZERO)
+    return said is not None and said.status == "True"
+
+
 def _first(current: int, now: float) -> History:
     """Return a history in which the replicas of the first look are a recommendation, so that a new autoscaler does not shrink its target at once."""
     return History(recommended=(behavior.Stamped(now, current),))
@@ -273,6 +282,7 @@ def _actions(view: View, autoscaler: HorizontalPodAutoscaler, target: Target | N
         why = f"autoscaler {autoscaler.metadata.name}: {decision.reason}: {decision.current} -> {desired}"
         yield Patch(target.resource, target.key, _at(target.path, desired), revision=target.revision, why=why, event=event)
         conditions["AbleToScale"] = (True, "SucceededRescale", f"the HPA controller was able to update the target scale to {desired}")
+        conditions[AT_ZERO] = _AT_ZERO_SAID if desired == autoscaler.spec.min_replicas == 0 else _NOT_AT_ZERO
     status = _status(view, autoscaler, decision, conditions, scaled)
     if status is not None:
         yield Patch(AUTOSCALERS, key, {"status": status}, "status")
@@ -292,7 +302,7 @@ def _status(
     before, now = autoscaler.status, rfc3339(view.wall())
     conditions: list[dict[str, str]] = []
     changed = False
-    for kind in (*(each.type for each in (before.conditions or ())), *("AbleToScale", "ScalingActive", "ScalingLimited")):
+    for kind in (*(each.type for each in (before.conditions or ())), *("AbleToScale", "ScalingActive", "ScalingLimited", AT_ZERO)):
         if any(each["type"] == kind for each in conditions):
             continue
         old, new = condition((before.conditions or ()), kind), said.get(kind)

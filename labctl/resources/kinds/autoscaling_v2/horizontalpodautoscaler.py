@@ -159,8 +159,10 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
     before = ((old or {}).get("spec") or {}).get("scaleTargetRef")
     least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
-    if least < 1:
-        yield fields.invalid("spec.minReplicas", least, "must be greater than or equal to 1")
+    if least < 0:
+        yield fields.invalid("spec.minReplicas", least, "must be greater than or equal to 0")
+    if least == 0 and not any(each.get("type") in ("Object", "External") for each in spec.get("metrics") or ()):
+        yield fields.forbidden("spec.metrics", "must specify at least one Object or External metric to support scaling to zero replicas")
     if most < 1:
         yield fields.invalid("spec.maxReplicas", most, _POSITIVE)
     if most < least:
