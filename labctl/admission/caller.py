@@ -21,6 +21,7 @@ from labctl.errors import LabctlError
 from labctl.resources import destinations
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
+from labctl.resources.trust import trusting
 from labctl.resources.webhooks import WebhookFailed
 
 if TYPE_CHECKING:
@@ -192,6 +193,6 @@ def _url(config: Object, timeout_s: float) -> str:
 def _context(bundle: str) -> ssl.SSLContext:
     """Return TLS settings that trust the bundle (base64 of PEM), or what this machine trusts if there is none."""
     try:
-        return destinations.trusting(bundle)
+        return trusting(bundle)
     except ValueError as error:
         raise WebhookFailed(f"unable to load root certificates: {error}") from None

@@ -6,8 +6,6 @@ reached from any machine that is connected. Each caller has its own words for wh
 
 from __future__ import annotations
 
-import base64
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -53,11 +51,3 @@ def any_machine(client: Client, remote: Remote | None) -> str:
     if remote is None:
         return ""
     return next((node.metadata.name for node in client.list(NODES) if remote.connected(node.metadata.name)), "")
-
-
-def trusting(bundle: str) -> ssl.SSLContext:
-    """Return a client's TLS settings that trust `bundle` (base64 of PEM), or what this machine trusts if it is empty. Raises ValueError."""
-    try:
-        return ssl.create_default_context(cadata=base64.b64decode(bundle).decode() if bundle else None)
-    except ssl.SSLError as error:
-        raise ValueError(str(error)) from None

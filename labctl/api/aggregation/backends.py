@@ -24,6 +24,7 @@ from labctl.resources.client import Client
 from labctl.resources.destinations import Backend
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
 from labctl.resources.plurals import SERVICES
+from labctl.resources.trust import trusting
 
 _LOOPBACK = ("localhost", "127.0.0.1")
 _CONTEXTS_MAX = 64
@@ -121,7 +122,7 @@ class Backends:
 
     def _context(self, bundle: str, skip_verify: bool) -> ssl.SSLContext:
         try:
-            context = destinations.trusting(bundle)
+            context = trusting("" if skip_verify else bundle)
         except ValueError as error:
             raise Unavailable("FailedDiscoveryCheck", f"unable to load root certificates: {error}") from None
         if skip_verify:
