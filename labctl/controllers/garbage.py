@@ -134,7 +134,7 @@ class Garbage:
             policy = "Foreground"
         else:
             policy = "Orphan" if ORPHAN in metadata.finalizers else "Foreground" if FOREGROUND in metadata.finalizers else "Background"
-        return Delete(kind, metadata.key, metadata.uid, propagation=policy, why=why)
+        return Delete(kind, metadata.key, metadata.uid, propagation=policy, version=self._registry.deleted_as(kind), why=why)
 
     def _foreground(self, view: View, kind: str, owner: Any) -> Plan:
         """Let an owner go when no dependent blocks it any more. Dependents are deleted by plans of their own."""

@@ -67,8 +67,7 @@ class Namespaces:
         )
 
     def _deletion(self, kind: str, thing: Any, namespace: str) -> Action:
-        preferred = self._registry.preferred(kind)
-        version = preferred.version if preferred is not None and preferred.conversion is not None else ""
+        version = self._registry.deleted_as(kind)
         return Delete(kind, thing.metadata.key, thing.metadata.uid, version=version, why=f"deleted with its namespace {namespace}")
 
 

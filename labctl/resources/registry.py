@@ -120,6 +120,11 @@ class Registry:
         served = (kind for kind in self.versions(resource) if kind.served)
         return min(served, key=lambda kind: version_rank(kind.version), default=None)
 
+    def deleted_as(self, resource: str) -> str:
+        """Returns the version in which controllers delete objects of a resource: the preferred one; empty where nothing is converted."""
+        preferred = self.preferred(resource)
+        return preferred.version if preferred is not None and preferred.conversion is not None else ""
+
     def of(self, api_version: str, kind: str) -> Kind | None:
         """Finds a kind by an object's apiVersion and kind: `("v1", "Pod")`. It may be any version of the resource."""
         return self._by_gvk.get((api_version, kind))

@@ -355,3 +355,17 @@ async def test_a_migration_of_what_is_not_there_fails(api: ApiServer) -> None:
     await ok(api, "wait", "storageversionmigration/m", "--for=condition=Failed", "--timeout=5s")
     said = await ok(api, "get", "storageversionmigration", "m", "-o", "jsonpath={.status.conditions[0].message}")
     assert said == "resource does not exist in discovery"
+
+
+async def test_an_object_whose_owner_is_gone_is_deleted_in_the_preferred_version(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    await ok(api, "create", "configmap", "owner")
+    uid = await ok(api, "get", "configmap", "owner", "-o", "jsonpath={.metadata.uid}")
+    await ok(api, "create", "-f", "-", stdin=gadget("owned"))
+    owners = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}]
+    patch = json.dumps({"metadata": {"ownerReferences": owners}})
+    await ok(api, "patch", f"gadgets.v1alpha1.{GROUP}", "owned", "--type=merge", "-p", patch)
+    hooks.asked.clear()
+    await ok(api, "delete", "configmap", "owner")
+    await ok(api, "wait", f"gadgets.v1alpha1.{GROUP}/owned", "--for=delete", "--timeout=20s")
+    assert f"{GROUP}/v1" in [request["desiredAPIVersion"] for request in hooks.asked.get("/convert", [])]

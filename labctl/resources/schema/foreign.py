@@ -13,6 +13,7 @@ import msgspec
 
 from labctl.errors import ApiError
 from labctl.resources import documents
+from labctl.resources.schema import tree
 
 PATHS_MAX, DEFINITIONS_MAX, DEPTH_MAX = 2000, 5000, 100
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
@@ -48,7 +49,7 @@ def parsed(raw: bytes, group: str, version: str) -> Foreign:
     paths = {path: _item(item, shared) for path, item in own.items()}
     definitions = _dict(document.get("definitions"))
     taken: dict[str, Node] = {}
-    waiting = sorted({*_names(paths)})
+    waiting = sorted({name for schema in _in_paths(paths) for name in _names(schema)})
     while waiting:
         name = waiting.pop()
         if name not in taken:
@@ -92,7 +93,7 @@ def beside(part: Foreign, there: Mapping[str, Node]) -> Foreign:
     definitions = {renamed.get(name, name): node for name, node in part.definitions.items() if name not in same}
     if not renamed:
         return Foreign(part.paths, definitions)
-    return Foreign(_rewritten(part.paths, renamed), _rewritten(definitions, renamed))
+    return Foreign(_paths_rewritten(part.paths, renamed), {name: _rewritten(node, renamed) for name, node in definitions.items()})
 
 
 def _bare(node: Any) -> Any:
@@ -102,26 +103,40 @@ def _bare(node: Any) -> Any:
     return {key: _bare(child) for key, child in node.items() if key not in _UNCOMPARED} if isinstance(node, dict) else node
 
 
-def _names(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if isinstance(node.get("$ref"), str):
-            yield node["$ref"].removeprefix(_DEFINITION)
-        node = node.values()
-    if not isinstance(node, str):
-        for child in node if isinstance(node, Iterable) else ():
-            yield from _names(child)
+def _names(schema: Node) -> Iterator[str]:
+    """Yield the names that a schema refers to. What lies in a default or an enum is a value."""
+    if isinstance(schema.get("$ref"), str):
+        yield schema["$ref"].removeprefix(_DEFINITION)
+    for child in tree.below(schema):
+        yield from _names(child)
 
 
-def _rewritten(node: Any, renamed: Mapping[str, str]) -> Any:
-    if isinstance(node, list):
-        return [_rewritten(child, renamed) for child in node]
-    if not isinstance(node, dict):
-        return node
-    made = {key: _rewritten(child, renamed) for key, child in node.items()}
-    if isinstance(node.get("$ref"), str):
-        name = node["$ref"].removeprefix(_DEFINITION)
+def _rewritten(schema: Node, renamed: Mapping[str, str]) -> Node:
+    made = tree.changed(schema, lambda child: _rewritten(child, renamed))
+    if isinstance(made.get("$ref"), str):
+        name = made["$ref"].removeprefix(_DEFINITION)
         made["$ref"] = _DEFINITION + renamed.get(name, name)
     return made
+
+
+def _in_paths(paths: Mapping[str, Node]) -> Iterator[Node]:
+    """Yield the schemas of the bodies and answers of all operations."""
+    for item in paths.values():
+        for operation in item.values():
+            for holder in (*operation["parameters"], *operation["responses"].values()):
+                if "schema" in holder:
+                    yield holder["schema"]
+
+
+def _paths_rewritten(paths: Mapping[str, Node], renamed: Mapping[str, str]) -> Mapping[str, Node]:
+    def held(holder: Node) -> Node:
+        return holder | {"schema": _rewritten(holder["schema"], renamed)} if "schema" in holder else holder
+
+    def operation(said: Node) -> Node:
+        answers = {code: held(answer) for code, answer in said["responses"].items()}
+        return said | {"parameters": [held(each) for each in said["parameters"]], "responses": answers}
+
+    return {path: {method: operation(said) for method, said in item.items()} for path, item in paths.items()}
 
 
 # ---- what is taken of a document

@@ -84,3 +84,18 @@ def test_definitions_of_one_name_that_differ_keep_apart() -> None:
     fitting = beside(Foreign(one.paths, one.definitions), {"A": {"type": "integer"}, "A_v2": {}})
     assert list(fitting.definitions) == ["A_v3"]
     assert fitting.paths[ROOT + "/as"]["get"]["responses"]["200"]["schema"] == {"$ref": "#/definitions/A_v3"}
+
+
+def test_a_reference_in_a_value_is_a_value() -> None:
+    value = {"$ref": "#/definitions/B", "items": {"$ref": "#/definitions/C"}}
+    held = {
+        "properties": {"default": {"$ref": "#/definitions/C"}, "a": {"default": value, "enum": [value]}},
+        "x-example.com/value": value,
+    }
+    item = {"get": {"responses": {"default": {"schema": {"$ref": "#/definitions/A"}}}, "x-value": value}}
+    found = parsed(document({"A": held, "B": {"type": "string"}, "C": {"type": "string"}}, item), "a.example.com", "v1")
+    assert sorted(found.definitions) == ["A", "C"], "B is named by values alone"
+    fitting = beside(found, {"A": {}, "B": {}, "C": {"type": "integer"}})
+    assert fitting.definitions["A_v2"] == held | {"properties": held["properties"] | {"default": {"$ref": "#/definitions/C_v2"}}}
+    assert fitting.paths[ROOT + "/as"]["get"]["responses"]["default"]["schema"] == {"$ref": "#/definitions/A_v2"}
+    assert fitting.paths[ROOT + "/as"]["get"]["x-value"] == value
