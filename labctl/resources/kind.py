@@ -244,7 +244,7 @@ class Kind:
     conversion: Conversion | None = None  # None: what is stored is what is shown
     decoder: Decoder | None = None  # None: the schema's definition decodes its bodies
     spec_alone: Callable[[Object], bool] | None = (
-        None  # whether all that a new object's defaults, validation and warnings depend on is this spec
+        None  # whether all that the defaults, validation and warnings of this new object depend on is its spec
     )
     leaving: bool = (
         False  # its definition is being deleted: what there is may be changed, so that its finalizers can go, but no more is made

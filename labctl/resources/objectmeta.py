@@ -9,6 +9,8 @@ from labctl.resources import fields, names
 from labctl.resources.kind import FieldError
 from labctl.resources.labels import key_errors
 
+STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
+"""Finalizers without a domain."""
 _OF_AN_OWNER = (
     ("apiVersion", "version must not be empty"),
     ("kind", "must not be empty"),

@@ -33,7 +33,7 @@ class KnownSpecs:
     def look_up(self, kind: Kind, obj: Object) -> KnownSpec:
         """Returns what is known of a new object's spec, as it is before its defaults."""
         spec = obj.get("spec")
-        if kind.spec_alone is None or not spec or not kind.spec_alone(spec):
+        if kind.spec_alone is None or not spec or not kind.spec_alone(obj):
             return KnownSpec()
         sent = encoding.encode(spec)
         return self._specs.get((kind, sent)) or KnownSpec(sent)

@@ -18,7 +18,6 @@ _GENERATED_MAX = 63 - _SUFFIX_LENGTH
 _KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 _NOT_WANTED = ("apiVersion", "kind", "metadata")
 _MAY_BE_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
-_STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 _ANY_FINALIZER = ("admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io")
 _UUID_FREE = ~(0xF << 76 | 0x3 << 62)  # the bits of a UUID that its version and its variant leave free
 _UUID_FIXED = 0x4 << 76 | 0x2 << 62
@@ -74,11 +73,22 @@ def keep_immutable(kind: Kind, namespace: str, name: str, new: Object, old: Obje
     given = metadata.get("resourceVersion", "")
     if given and given != "0" and given != before["resourceVersion"]:
         raise _stale(kind, name, given)
+    if errors := list(_ends(metadata, before)):
+        raise failures.invalid(kind, name, errors)
     metadata["resourceVersion"] = before["resourceVersion"]
     if "managedFields" in before:
         metadata.setdefault("managedFields", before["managedFields"])
     metadata.pop("selfLink", None)
     _keep(_KEPT, metadata, before)
+
+
+def _ends(metadata: dict[str, Any], before: dict[str, Any]) -> Iterator[FieldError]:
+    """Yields an error where an update would begin a deletion, or give it another time: only a request to delete does that."""
+    at, grace = metadata.get("deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
+    if at is not None and "deletionTimestamp" not in before:
+        yield fields.invalid("metadata.deletionTimestamp", at, "field is immutable")
+    if grace is not None and grace != before.get("deletionGracePeriodSeconds"):
+        yield fields.invalid("metadata.deletionGracePeriodSeconds", grace, "field is immutable")
 
 
 def refuse_other_name(metadata: dict[str, Any], name: str) -> None:
@@ -156,7 +166,7 @@ def _validate_name(kind: Kind, metadata: dict[str, Any]) -> Iterator[FieldError]
 def _standard_finalizers(finalizers: list[str]) -> Iterator[FieldError]:
     """Finalizers of Kubernetes' own kinds have a domain, but for those that the server itself knows."""
     for index, finalizer in enumerate(finalizers):
-        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+        if "/" not in finalizer and finalizer not in objectmeta.STANDARD_FINALIZERS:
             why = "name is neither a standard finalizer name nor is it fully qualified"
             yield fields.invalid(f"metadata.finalizers[{index}]", finalizer, why)
 

@@ -107,5 +107,6 @@ async def test_names_are_shared_with_all_containers_and_targets_must_be_there(la
 async def test_a_static_pod_has_none(lab: Lab) -> None:
     mirror = web()
     mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
+    mirror["spec"]["nodeName"] = "n"
     await lab.create("pods", mirror)
     assert "static pods do not support ephemeral containers" in await why(lab)

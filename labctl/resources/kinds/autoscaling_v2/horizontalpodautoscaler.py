@@ -15,6 +15,7 @@ from labctl.resources import fields, names, quantities
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 from labctl.resources.kinds import status_rules
+from labctl.resources.kinds.core_v1 import resource_rules
 from labctl.resources.kinds.shared import Condition, Quantity
 
 _TYPES = {
@@ -232,6 +233,8 @@ def _resource(path: str, source: Mapping[str, Any], target: Mapping[str, Any], *
         yield fields.required(f"{path}.container", "must specify a container")
     elif container:
         yield from names.checked(f"{path}.container", source["container"], names.label)
+    if container and source.get("name"):
+        yield from resource_rules.name_in_container(f"{path}.name", source["name"])
     yield from _target(f"{path}.target", target)
     share, average = target.get("averageUtilization"), target.get("averageValue")
     if share is None and average is None:

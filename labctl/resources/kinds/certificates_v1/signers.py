@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 OURS = "kubernetes.io/"
-_DOMAIN_MOST, _PATH_MOST = 253, 571  # bytes; the whole of a name below 1024
+_DOMAIN_MOST, _MOST = 253, 571  # bytes: of the domain, and of the whole
 _BLOCK = re.compile(r"-----BEGIN ([^-]+)-----\r?\n(.*?)-----END \1-----", re.S)
 _MOST_CERTIFICATES = 1000
 
@@ -27,12 +27,20 @@ def name(path: str, text: str) -> Iterator[FieldError]:
     if not slash or not domain or not rest or "/" in rest:
         yield fields.invalid(path, text, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
         return
-    yield from names.checked(path, domain, names.subdomain)
+    for label in domain.split("."):
+        if wrong := names.label(label):
+            yield from (fields.invalid(path, domain, f'validating label "{label}": {why}') for why in wrong)
+            break
     if "." not in domain:
         yield fields.invalid(path, domain, "should be a domain with at least two segments separated by dots")
-    if len(domain) > _DOMAIN_MOST or len(rest) > _PATH_MOST:
-        yield fields.too_long(path, _DOMAIN_MOST + _PATH_MOST + 1)
-    yield from names.checked(path, rest, names.subdomain)
+    if len(domain) > _DOMAIN_MOST:
+        yield fields.too_long(path, _DOMAIN_MOST)
+    for label in rest.split("."):
+        if unlike := names.subdomain(label):
+            yield from (fields.invalid(path, rest, f'validating label "{label}": {why}') for why in unlike)
+            break
+    if len(text) > _MOST:
+        yield fields.too_long(path, _MOST)
 
 
 def unlike_certificates(text: str) -> str:

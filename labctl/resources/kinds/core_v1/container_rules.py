@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
-from labctl.resources.kinds.core_v1 import env_rules, mount_rules, probe_rules, resource_rules, security_rules
+from labctl.resources.kinds.core_v1 import env_rules, mount_rules, probe_rules, resource_rules, security_rules, windows_rules
 from labctl.resources.kinds.core_v1.probe_rules import port_reference as port_reference
 
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
@@ -72,6 +72,7 @@ def container(path: str, c: Object, pod: OfPod, *, init: bool) -> Iterator[Field
         yield from resource_rules.claims(f"{path}.resources.claims", c["resources"].get("claims") or (), pod.claims)
     if "securityContext" in c:
         yield from security_rules.of_container(f"{path}.securityContext", c["securityContext"], host_users=pod.host_users)
+        yield from windows_rules.options(f"{path}.securityContext.windowsOptions", c["securityContext"].get("windowsOptions"))
     if "restartPolicy" in c and c["restartPolicy"] not in RESTART_POLICIES:
         yield fields.not_supported(f"{path}.restartPolicy", c["restartPolicy"], RESTART_POLICIES)
     if c.get("restartPolicyRules"):

@@ -7,10 +7,13 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from labctl.resources import fields as errors
+from labctl.resources import names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.shared import Condition
+from labctl.resources.labels import key_errors
+from labctl.resources.objectmeta import STANDARD_FINALIZERS
 
 
 class NamespaceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -61,6 +64,14 @@ def _phase(new: Object, _old: Object) -> Iterator[FieldError]:
         yield errors.invalid("status.Phase", phase, f"may only be '{wanted[0]}' if `deletionTimestamp` is {wanted[1]}")
 
 
+def _finalizers(new: Object, _old: Object) -> Iterator[FieldError]:
+    for index, name in enumerate((new.get("spec") or {}).get("finalizers") or ()):
+        wrong = list(names.checked(f"spec.finalizers[{index}]", name, key_errors))
+        yield from wrong
+        if not wrong and "/" not in name and name not in STANDARD_FINALIZERS:
+            yield errors.invalid(f"spec.finalizers[{index}]", name, "name is neither a standard finalizer name nor is it fully qualified")
+
+
 COLUMNS: tuple[Column, ...] = (NAME, Column("Status", lambda ns, _now: ns.status.phase, description="Active or Terminating."), AGE)
 
 KIND = Kind(
@@ -73,7 +84,7 @@ KIND = Kind(
     view=Namespace,
     short_names=("ns",),
     columns=COLUMNS,
-    subresources=(Subresource("finalize", ("update",)), status_rules.subresource(_phase, defaults=_default_phase)),
+    subresources=(Subresource("finalize", ("update",), validate=_finalizers), status_rules.subresource(_phase, defaults=_default_phase)),
     verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
     has_status=True,
     prepare=prepare,

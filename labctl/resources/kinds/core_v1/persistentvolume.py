@@ -80,7 +80,7 @@ def prepare(new: Object, old: Object | None) -> None:
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
     if old is None or spec != old["spec"]:
-        yield from persistentvolume_rules.volume(spec)
+        yield from persistentvolume_rules.volume(spec, new["metadata"].get("name", ""))
     if old is not None:
         yield from persistentvolume_rules.changed(spec, old["spec"])
 

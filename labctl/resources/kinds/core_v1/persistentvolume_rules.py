@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterator, Mapping
 
 from labctl.resources import fields, names, quantities
 from labctl.resources.kind import FieldError, Object
-from labctl.resources.kinds.core_v1 import placement_rules, volume_rules
+from labctl.resources.kinds.core_v1 import driver_rules, placement_rules, volume_rules
 from labctl.resources.kinds.core_v1.persistentvolumeclaim import VOLUME_MODES, access_modes, class_name
 
 POLICIES = ("Delete", "Recycle", "Retain")
@@ -32,15 +31,13 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "local": ("path",),
     "nfs": ("server", "path"),
     "photonPersistentDisk": ("pdID",),
-    "quobyte": ("registry", "volume"),
 }
-_IQN = re.compile(r"iqn\.\d{4}-\d{2}\.[A-Za-z0-9.-]+(:[^,;*&$|\s]+)|eui\.[A-Za-z0-9]{16}|naa\.[A-Za-z0-9]{32}", re.ASCII)
 _SECRETS = ("controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef", "nodeStageSecretRef")
 _INLINE = "may not be specified in the context of inline volumes"
 
 
-def volume(spec: Object) -> Iterator[FieldError]:
-    """Check the spec of a PersistentVolume."""
+def volume(spec: Object, name: str) -> Iterator[FieldError]:
+    """Check the spec of the PersistentVolume that is called `name`."""
     yield from access_modes("spec.accessModes", spec, "")
     yield from _capacity(spec.get("capacity") or {})
     policy = spec.get("persistentVolumeReclaimPolicy", "Retain")
@@ -51,7 +48,7 @@ def volume(spec: Object) -> Iterator[FieldError]:
         yield fields.required("spec.nodeAffinity.required", "must specify required node constraints")
     elif affinity is not None:
         yield from placement_rules.node_selector("spec.nodeAffinity.required", affinity["required"])
-    yield from source("spec", spec)
+    yield from source("spec", spec, name)
     if policy == "Recycle" and posixpath.normpath((spec.get("hostPath") or {}).get("path") or ".") == "/":
         yield fields.forbidden("spec.persistentVolumeReclaimPolicy", "may not be 'recycle' for a hostPath mount of '/'")
     if spec.get("storageClassName"):
@@ -97,7 +94,7 @@ def _capacity(capacity: Object) -> Iterator[FieldError]:
             yield fields.invalid(f"spec.capacity[{name}]", amount, "must be greater than zero")
 
 
-def source(path: str, spec: Object) -> Iterator[FieldError]:
+def source(path: str, spec: Object, volume: str = "") -> Iterator[FieldError]:
     """Check that a volume has one source, and that the source says all that it must."""
     sources = [name for name in spec if name not in NO_SOURCES]
     if not sources:
@@ -113,12 +110,10 @@ def source(path: str, spec: Object) -> Iterator[FieldError]:
     yield from _paths(at, kind, said)
     if kind == "csi":
         yield from _csi(at, said)
-    elif kind == "fc" and bool(said.get("targetWWNs")) == bool(said.get("wwids")):
-        yield fields.required(f"{at}.targetWWNs", "must specify either targetWWNs or wwids, but not both")
-    elif kind == "flocker" and not said.get("datasetName") and not said.get("datasetUUID"):
-        yield fields.required(at, "one of datasetName and datasetUUID is required")
-    elif kind == "iscsi" and said.get("iqn") and not _IQN.fullmatch(said["iqn"]):
-        yield fields.invalid(f"{at}.iqn", said["iqn"], "must be valid format")
+    elif kind in driver_rules.RULES:
+        yield from driver_rules.RULES[kind](at, said)
+        if kind == "iscsi":
+            yield from driver_rules.persistent_iscsi(at, said, volume)
     elif kind == "local" and spec.get("nodeAffinity") is None:
         yield fields.required(f"{path}.nodeAffinity", "Local volume requires node affinity")
 

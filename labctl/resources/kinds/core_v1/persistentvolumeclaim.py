@@ -15,6 +15,7 @@ from labctl.resources.kinds.selector_rules import label_selector
 from labctl.resources.kinds.shared import Condition, Quantity
 from labctl.resources.labels import key_errors
 
+_OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
 _IMMUTABLE = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 VOLUME_MODES = ("Block", "Filesystem")
@@ -71,6 +72,10 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     if old is None or spec != old["spec"]:
         yield from _spec(spec)
     if old is not None:
+        said, before = ((each["metadata"].get("annotations") or {}).get(_OLD_CLASS) for each in (new, old))
+        to_field = said is None and old["spec"].get("storageClassName") is None and before == spec.get("storageClassName")
+        if said != before and not to_field:
+            yield fields.invalid(f"metadata.annotations.{_OLD_CLASS}", said or "", "field is immutable")
         yield from _changed(spec, old["spec"], old.get("status") or {})
 
 

@@ -9,6 +9,7 @@ from labctl.resources import isolation
 from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
 from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.core_v1 import (
+    annotation_rules,
     ephemeral_rules,
     placement_rules,
     pod_defaults,
@@ -58,6 +59,12 @@ def prepare(new: Object, old: Object | None) -> None:
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    annotations = new["metadata"].get("annotations") or {}
+    before = annotations if old is None else old["metadata"].get("annotations") or {}
+    if annotations != before:
+        yield from annotation_rules.changed("metadata.annotations", annotations, before)
+    if old is None or annotations != before:
+        yield from annotation_rules.of_spec("metadata.annotations", annotations, new["spec"])
     if old is None:
         yield from pod_rules.spec("spec", new["spec"])
         if any("ephemeral" in volume for volume in new["spec"].get("volumes") or ()):
@@ -71,9 +78,12 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield from pod_rules.changed(new["spec"], old["spec"])
 
 
-def spec_alone(spec: Object) -> bool:
-    """Without label keys, which bring the pod's labels into its spec, and without volumes that are named after the pod, all that is filled into a new
-    pod's spec and checked of it follows from the spec."""
+def spec_alone(pod: Object) -> bool:
+    """Without label keys, which bring the pod's labels into its spec, without volumes that are named after the pod, and without annotations about its
+    containers or its node, all that is filled into a new pod's spec and checked of it follows from the spec."""
+    spec = pod["spec"]
+    if annotation_rules.depend((pod.get("metadata") or {}).get("annotations") or ()):
+        return False
     if "affinity" in spec or "topologySpreadConstraints" in spec:
         return False
     return not any("ephemeral" in volume for volume in spec.get("volumes") or () if isinstance(volume, dict))
@@ -127,7 +137,7 @@ KIND = Kind(
     validate=validate,
     enter=isolation.enter,
     warnings=pod_warnings.of_pod,
-    annotation_rules=lambda said: pod_rules.deletion_cost("metadata.annotations", said),
+    annotation_rules=lambda said: annotation_rules.of_values("metadata.annotations", said),
     spec_alone=spec_alone,
     grace_s=grace_s,
     acts_on=acts_on("spec"),

@@ -5,14 +5,14 @@ Works on dicts after defaults, answers field errors in Kubernetes' words and ord
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
 from labctl.resources.kinds.core_v1 import (
+    annotation_rules,
     container_rules,
     name_rules,
     placement_rules,
@@ -26,8 +26,6 @@ from labctl.resources.labels import key_errors, value_errors
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
 _DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
-DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,9}")
 _PREEMPTION = ("Never", "PreemptLowerPriority")
 _UPDATABLE = (
     "`spec.containers[*].image`",
@@ -64,8 +62,8 @@ def spec(path: str, said: Object, *, template: bool = False) -> Iterator[FieldEr
     deadline = said.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline < 2**31:
         yield fields.invalid(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive")
-    for index, toleration in enumerate(said.get("tolerations", ())):
-        yield from _toleration(f"{path}.tolerations[{index}]", toleration)
+    for index, each in enumerate(said.get("tolerations", ())):
+        yield from toleration(f"{path}.tolerations[{index}]", each)
     yield from name_rules.host_aliases(f"{path}.hostAliases", said)
     if said.get("preemptionPolicy") not in (None, *_PREEMPTION):
         yield fields.not_supported(f"{path}.preemptionPolicy", said["preemptionPolicy"], _PREEMPTION)
@@ -75,20 +73,14 @@ def spec(path: str, said: Object, *, template: bool = False) -> Iterator[FieldEr
     yield from security_rules.operating_system(path, said)
 
 
-def deletion_cost(path: str, said: Mapping[str, str]) -> Iterator[FieldError]:
-    """Validates the annotation that says which pods of a set are to go first."""
-    cost = said.get(DELETION_COST)
-    if cost is not None and not (_INTEGER.fullmatch(cost) and -(2**31) <= int(cost) < 2**31):
-        yield fields.invalid(f"{path}[{DELETION_COST}]", cost, "must be a 32bit integer")
-
-
 def template(path: str, given: Object) -> Iterator[FieldError]:
     """Validates a template's metadata and spec. Kubernetes says `labels` where the path has `metadata.labels`."""
     metadata = given.get("metadata") or {}
     yield from names.labels(f"{path}.labels", metadata.get("labels") or {})
     yield from names.annotation_keys(f"{path}.annotations", metadata.get("annotations") or {})
-    yield from deletion_cost(f"{path}.annotations", metadata.get("annotations") or {})
     said = given.get("spec")
+    yield from annotation_rules.of_values(f"{path}.annotations", metadata.get("annotations") or {})
+    yield from annotation_rules.of_spec(f"{path}.annotations", metadata.get("annotations") or {}, said or {})
     if said is None:
         yield fields.required(f"{path}.spec.containers")
         return
@@ -148,22 +140,23 @@ def _claims(path: str, claims: Sequence[Object]) -> Iterator[FieldError]:
             yield from names.checked(f"{at}.{each}", claim[each], names.subdomain)
 
 
-def _toleration(path: str, toleration: Object) -> Iterator[FieldError]:
-    key, operator, effect = toleration.get("key", ""), toleration.get("operator", ""), toleration.get("effect", "")
+def toleration(path: str, said: Object) -> Iterator[FieldError]:
+    """Validates one toleration, of a pod or of a RuntimeClass."""
+    key, operator, effect = said.get("key", ""), said.get("operator", ""), said.get("effect", "")
     if key:
         yield from names.checked(f"{path}.key", key, key_errors)
     elif operator != "Exists":
         why = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
         yield fields.invalid(f"{path}.operator", operator, why)
-    if "tolerationSeconds" in toleration and effect != "NoExecute":
+    if "tolerationSeconds" in said and effect != "NoExecute":
         yield fields.invalid(f"{path}.effect", effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
-    wrong = value_errors(toleration.get("value", "")) if operator in ("", "Equal") else ()
+    wrong = value_errors(said.get("value", "")) if operator in ("", "Equal") else ()
     if wrong:
-        yield fields.invalid(f"{path}.operator", toleration["value"], ";".join(wrong))
+        yield fields.invalid(f"{path}.operator", said["value"], ";".join(wrong))
     if operator not in ("", "Equal", "Exists"):
         yield fields.not_supported(f"{path}.operator", operator, ("Equal", "Exists"))
-    elif operator == "Exists" and toleration.get("value"):
-        yield fields.invalid(f"{path}.operator", toleration["value"], "value must be empty when `operator` is 'Exists'")
+    elif operator == "Exists" and said.get("value"):
+        yield fields.invalid(f"{path}.operator", said["value"], "value must be empty when `operator` is 'Exists'")
     if effect and effect not in _EFFECTS:
         yield fields.not_supported(f"{path}.effect", effect, _EFFECTS)
 

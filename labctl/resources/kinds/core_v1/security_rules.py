@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
+from labctl.resources.kinds.core_v1 import windows_rules
 from labctl.resources.kinds.core_v1.mount_rules import local_path
 
 _PROFILES = ("Localhost", "RuntimeDefault", "Unconfined")
@@ -62,6 +63,8 @@ def of_pod(path: str, said: Object) -> Iterator[FieldError]:
             yield fields.not_supported(f"{at}.{name}", context[name], allowed)
     yield from _seccomp(f"{at}.seccompProfile", context.get("seccompProfile"))
     yield from _apparmor(f"{at}.appArmorProfile", context.get("appArmorProfile"))
+    yield from windows_rules.options(f"{at}.windowsOptions", context.get("windowsOptions"))
+    yield from windows_rules.host_processes(path, said)
     if said.get("hostUsers") is False:
         for name, shown in (("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")):
             if said.get(name):

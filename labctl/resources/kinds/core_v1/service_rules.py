@@ -21,6 +21,7 @@ TRAFFIC_DISTRIBUTIONS = ("PreferClose", PREFER_SAME_NODE, "PreferSameZone")
 _MAX_AFFINITY_S = 86400
 _KUBELET_PORT = 10250
 _IP_MODES = ("Proxy", "VIP")
+_SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 _ONLY_LOAD_BALANCERS = "may only be used when `type` is 'LoadBalancer'"
 
 
@@ -69,6 +70,9 @@ def _node_ports(spec: Object) -> set[int]:
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec, before = new["spec"], old["spec"] if old else None
+    ranges = (new["metadata"].get("annotations") or {}).get(_SOURCE_RANGES)
+    if ranges is not None and not spec.get("loadBalancerSourceRanges"):
+        yield from _source_ranges(f"metadata.annotations[{_SOURCE_RANGES}]", ranges, is_one=spec["type"] == "LoadBalancer")
     if spec == before:
         return
     if spec["type"] not in _TYPES:
@@ -103,6 +107,15 @@ def _traffic(spec: Object) -> Iterator[FieldError]:
     preferred = spec.get("trafficDistribution")
     if preferred is not None and preferred not in TRAFFIC_DISTRIBUTIONS:
         yield fields.not_supported("spec.trafficDistribution", preferred, TRAFFIC_DISTRIBUTIONS)
+
+
+def _source_ranges(path: str, said: str, *, is_one: bool) -> Iterator[FieldError]:
+    """Validates the annotation that says whom a load balancer answers, where its field says nothing."""
+    if not is_one:
+        yield fields.forbidden(path, _ONLY_LOAD_BALANCERS)
+    for each in said.split(",") if said.strip() else ():
+        for why in names.network(each.strip()):
+            yield fields.invalid(path, said.strip(), why)
 
 
 def _load_balancer(spec: Object, before: Object | None) -> Iterator[FieldError]:

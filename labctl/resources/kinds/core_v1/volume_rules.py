@@ -12,7 +12,7 @@ from typing import Any
 from labctl.resources import fields, names, quantities
 from labctl.resources.kind import FieldError, Object
 from labctl.resources.kinds.certificates_v1 import signers
-from labctl.resources.kinds.core_v1 import env_rules, persistentvolumeclaim
+from labctl.resources.kinds.core_v1 import driver_rules, env_rules, persistentvolumeclaim
 from labctl.resources.kinds.core_v1.mount_rules import local_path, no_way_back
 
 _ORDER = (
@@ -194,9 +194,12 @@ def _ephemeral(path: str, source: Object) -> Iterator[FieldError]:
     if template is None:
         yield fields.required(f"{path}.volumeClaimTemplate")
         return
-    for name in template.get("metadata") or {}:
+    metadata = template.get("metadata") or {}
+    for name in metadata:
         if name not in ("annotations", "labels", "creationTimestamp"):
             yield fields.forbidden(f"{path}.volumeClaimTemplate.metadata.{name}", "cannot be set")
+    yield from names.labels(f"{path}.volumeClaimTemplate.metadata.labels", metadata.get("labels") or {})
+    yield from names.annotation_keys(f"{path}.volumeClaimTemplate.metadata.annotations", metadata.get("annotations") or {})
     for error in persistentvolumeclaim.validate({"metadata": {}, "spec": template.get("spec") or {}}, None):
         yield replace(error, field=f"{path}.volumeClaimTemplate.{error.field}")
 
@@ -287,6 +290,7 @@ def _certificate(path: str, source: Object) -> Iterator[FieldError]:
 
 
 _MORE: Mapping[str, Callable[[str, Any], Iterator[FieldError]]] = {
+    **driver_rules.RULES,
     "emptyDir": _empty_dir,
     "hostPath": host_path,
     "nfs": _nfs,

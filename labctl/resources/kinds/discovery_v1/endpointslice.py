@@ -96,7 +96,7 @@ def _endpoint(path: str, type_: str, endpoint: Object) -> Iterator[FieldError]:
     for position, address in enumerate(addresses[:_MAX_ADDRESSES]):
         at = f"{path}.addresses[{position}]"
         if type_ == "FQDN":
-            yield from names.checked(at, address, names.subdomain)
+            yield from _full_name(at, address)
         elif errors := names.outside_address(address):
             yield from (fields.invalid(at, address, why) for why in errors)
         elif type_ in ("IPv4", "IPv6") and is_ipv4(address) != (type_ == "IPv4"):
@@ -107,6 +107,19 @@ def _endpoint(path: str, type_: str, endpoint: Object) -> Iterator[FieldError]:
         yield from names.checked(f"{path}.nodeName", endpoint["nodeName"], names.subdomain)
     for part in ("forZones", "forNodes"):
         yield from _hints(f"{path}.hints.{part}", (endpoint.get("hints") or {}).get(part) or (), part == "forZones")
+
+
+def _full_name(path: str, name: str) -> Iterator[FieldError]:
+    """Check a domain with all its parts; it may end in a dot."""
+    plain = name.removesuffix(".")
+    if not name:
+        yield fields.required(path)
+    elif wrong := names.subdomain(plain):
+        yield from (fields.invalid(path, plain, why) for why in wrong)
+    elif "." not in plain:
+        yield fields.invalid(path, plain, "should be a domain with at least two segments separated by dots")
+    else:
+        yield from (fields.invalid(path, label, why) for label in plain.split(".") for why in names.label(label))
 
 
 def _hints(path: str, hints: Sequence[Object], zones: bool) -> Iterator[FieldError]:

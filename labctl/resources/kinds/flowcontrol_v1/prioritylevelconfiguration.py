@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from labctl.resources import fields
@@ -12,6 +13,7 @@ from labctl.resources.kinds.flowcontrol_v1.flowschema import NO_LEVELS, prepare
 from labctl.resources.kinds.inert import at, stored_only
 
 _QUEUES_MAX = 10_000_000
+_HASH_BITS = 60  # of the hash that deals a flow its queues
 _TYPES, _ANSWERS = ("Exempt", "Limited"), ("Queue", "Reject")
 
 
@@ -78,6 +80,14 @@ def _queuing(path: str, queuing: Object) -> Iterator[FieldError]:
     if queuing.get("handSize", 1) > queuing.get("queues", 1):
         why = f"should not be greater than queues ({queuing['queues']})"
         yield fields.invalid(f"{path}.handSize", queuing["handSize"], why)
+    yield from _shuffled(f"{path}.handSize", queuing.get("queues", 0), queuing.get("handSize", 0))
+
+
+def _shuffled(path: str, queues: int, hand: int) -> Iterator[FieldError]:
+    """Check that a hash has enough bits to deal a hand of so many queues."""
+    if 0 < hand <= queues <= _QUEUES_MAX and math.ceil(math.log2(queues) * hand) > _HASH_BITS:
+        why = f"required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {_HASH_BITS}"
+        yield fields.invalid(path, hand, why)
 
 
 def _number(name: str, description: str, path: str) -> Column:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
-from labctl.resources.kinds.core_v1 import outdated
+from labctl.resources.kinds.core_v1 import outdated, pod_rules, resource_rules
 from labctl.resources.kinds.core_v1.pod_view import Toleration
 from labctl.resources.kinds.shared import Quantity
 
@@ -35,6 +35,22 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield fields.invalid("handler", handler, why)
     if old is not None and handler != old.get("handler", ""):
         yield fields.invalid("handler", handler, "field is immutable")
+    overhead, scheduling = new.get("overhead"), new.get("scheduling")
+    if overhead is not None and (old is None or overhead != old.get("overhead")):
+        yield from resource_rules.of_container("overhead", {"limits": overhead.get("podFixed") or {}})
+    if scheduling is not None and (old is None or scheduling != old.get("scheduling")):
+        yield from names.labels("scheduling.nodeSelector", scheduling.get("nodeSelector") or {})
+        yield from _tolerations(scheduling.get("tolerations") or ())
+
+
+def _tolerations(said: Sequence[Object]) -> Iterator[FieldError]:
+    seen: set[tuple[str, ...]] = set()
+    for index, each in enumerate(said):
+        at, key = f"scheduling.tolerations[{index}]", tuple(each.get(name) or "" for name in ("key", "operator", "value", "effect"))
+        yield from pod_rules.toleration(at, each)
+        if key in seen:
+            yield fields.duplicate(at, each)
+        seen.add(key)
 
 
 def warnings(new: Object, _old: Object | None) -> Iterator[str]:

@@ -34,6 +34,9 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         if request.get("expirationSeconds") is not None and request["expirationSeconds"] < 600:
             why = "may not specify a duration less than 10 minutes"
             yield fields.invalid(f"{at_request}.expirationSeconds", request["expirationSeconds"], why)
+        if (request.get("expirationSeconds") or 0) > 1 << 32:
+            why = "may not specify a duration larger than 2^32 seconds"
+            yield fields.invalid(f"{at_request}.expirationSeconds", request["expirationSeconds"], why)
     yield from fixed(new, old, "attachRequired", "volumeLifecycleModes", within="spec")
 
 
