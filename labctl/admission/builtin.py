@@ -9,6 +9,7 @@ from labctl.admission.defaulttolerationseconds import DefaultTolerationSeconds
 from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.limitranger import LimitDefaults, LimitRanger
 from labctl.admission.matching import EVERY_VERB
+from labctl.admission.nodedeclaredfeatures import NodeDeclaredFeatures
 from labctl.admission.noderestriction import NodeRestriction
 from labctl.admission.nodewritelimit import NodeWriteLimit
 from labctl.admission.podsecurity.step import PodSecurity
@@ -60,6 +61,7 @@ def builtin_admission(
         ),
         validating=(
             NodeRestriction(client),
+            NodeDeclaredFeatures(client),
             RoleEscalation(client, rbac),
             PodSecurity(client),
             EventRateLimit(clock),
