@@ -117,6 +117,44 @@ def test_a_deleted_claim_stays_until_its_pod_is_gone_and_its_volume_until_the_da
     lived(story)
 
 
+def test_a_bound_claim_says_since_when_no_pod_uses_it():
+    """KEP-5541: pods that wait for a node count, pods that have ended don't."""
+
+    async def story(world):
+        def said():
+            [told] = [each for each in get(world, CLAIMS, "default/data").status.conditions if each.type == "Unused"] or [None]
+            return told and (told.status, told.reason, told.message)
+
+        def since():
+            return next(each.last_transition_time for each in get(world, CLAIMS, "default/data").status.conditions if each.type == "Unused")
+
+        used = ("False", "PodUsingPVC", "A pod is currently referencing this PVC")
+        free = ("True", "NoPodsUsingPVC", "No pods are currently referencing this PVC")
+        await world.client.create(CLAIMS, claim("data"))
+        await asyncio.sleep(2)
+        assert said() is None, "it is not bound"
+        short = using("p", "data")
+        short["metadata"]["annotations"], short["spec"]["restartPolicy"] = {"sim.labctl.internal/ends": "3 0"}, "Never"
+        await world.client.create("pods", short)
+        await comes_true(world, lambda: said() == used)
+        began = since()
+        waiting = using("q", "data")
+        waiting["spec"]["nodeSelector"] = {"no": "node"}
+        await world.client.create("pods", waiting)
+        await comes_true(world, lambda: get(world, "pods", "default/p").finished)
+        await asyncio.sleep(2)
+        assert said() == used and since() == began, "a pod that waits for a node wants it"
+        await world.client.delete("pods", "default/q")
+        await comes_true(world, lambda: said() == free)
+        assert since() > began and get(world, "pods", "default/p").finished
+        await world.client.delete(CLAIMS, "default/data")
+        await world.client.create("pods", waiting)
+        await asyncio.sleep(2)
+        assert said() == free, "one that is deleted is left as it is"
+
+    lived(story)
+
+
 def test_a_volume_of_a_machine_that_is_off_is_removed_when_it_is_back_and_with_the_machine_if_it_never_is():
     async def story(world):
         for name in ("a", "b"):
