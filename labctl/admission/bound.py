@@ -94,11 +94,9 @@ class BoundPolicies(Generic[P]):
         self._bindings: dict[str, tuple[int, Binding]] = {}
 
     def concerned(self, attributes: Attributes) -> Iterator[tuple[P, Binding, Kind]]:
-        """Yield the policies that are about this write, each with a binding and the version of the object that it wants to see.
-
-        None is about questions that are answered and not kept, such as a SubjectAccessReview: so Kubernetes keeps a policy from locking everybody out."""
+        """Yield the policies that are about this write, each with a binding and the version of the object that it wants to see."""
         entries = self._client.resources.store.range(self._prefix).entries
-        if not entries or is_exempt(attributes) or not attributes.kind.persisted:
+        if not entries or is_exempt(attributes):
             return
         versions = self._client.resources.registry.versions(attributes.kind.resource) or (attributes.kind,)
         for binding in self._bound(entries):

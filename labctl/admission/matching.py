@@ -94,8 +94,10 @@ class Match:
 
 
 def is_exempt(attributes: Attributes) -> bool:
-    """True if neither webhooks nor policies are asked: about what configures them, and about what a Binding does to its pod (they see the Binding)."""
-    return attributes.kind.group == OWN_GROUP or (attributes.verb == "update" and attributes.subresource == "binding")
+    """True if neither webhooks nor policies are asked: about what configures them, about what a Binding does to its pod (they see the Binding), and about
+    questions that are answered and not kept, such as a SubjectAccessReview: who refuses these could lock everybody out."""
+    of_a_binding = attributes.verb == "update" and attributes.subresource == "binding"
+    return attributes.kind.group == OWN_GROUP or of_a_binding or not attributes.kind.persisted
 
 
 def _labels(obj: Object) -> Mapping[str, str]:

@@ -1,6 +1,6 @@
 """Questions that are sent as objects: who am I, whose token is this, may I (or somebody else) do this, what may I do?
 
-They are answered with the object and its status, and nothing is kept. Webhooks are shown them where their rules say so. kubectl asks them (`auth whoami`,
+They are answered with the object and its status, and nothing is kept. Webhooks and policies are not shown them. kubectl asks them (`auth whoami`,
 `auth can-i`), and programs that guard something of their own. The answer to "may I" is found by asking the Authorizer as if the request had come.
 """
 
