@@ -33,13 +33,14 @@ _encode = msgspec.json.Encoder().encode
 class Record:
     """What the server learns of a request on its way. `caller` is who the certificate or the token says; the call's user may be impersonated."""
 
-    __slots__ = ("begun_s", "call", "caller", "verb")
+    __slots__ = ("begun_s", "call", "caller", "constraint", "verb")
 
     def __init__(self, begun_s: float) -> None:
         self.begun_s = begun_s
         self.caller: User | None = None
         self.call: Call | None = None
         self.verb = ""
+        self.constraint = ""  # the verb of a constrained impersonation
 
 
 class AuditLog:
@@ -77,6 +78,8 @@ class AuditLog:
         }
         if user is not caller and user is not None:
             event["impersonatedUser"] = user.info
+            if record.constraint:
+                event["authenticationMetadata"] = {"impersonationConstraint": record.constraint}
         if call is not None and (target := getattr(call, "target", None)) is not None:
             event["objectRef"] = _reference(target)
         self._add(_encode(event) + b"\n")

@@ -14,10 +14,8 @@ later, on the result of the write: by the step NodeRestriction of the room `admi
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
-from multidict import CIMultiDictProxy
 
 from labctl.api import negotiate, status
 from labctl.api.query import Query
@@ -29,7 +27,7 @@ from labctl.resources.plurals import CLAIMS, ENDPOINTS, SERVICES, SLICES, TRUST_
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.rbac.matching import Request
 from labctl.resources.resources import Resources
-from labctl.resources.service import AUTHENTICATED, MASTERS, SERVICE_ACCOUNT_PREFIX, ListOptions, User
+from labctl.resources.service import MASTERS, ListOptions, User
 from labctl.resources.volumes import claim_names
 
 LEASES = "kube-node-lease"
@@ -60,22 +58,6 @@ class Authorizer:
         self._kinds = resources.registry
         self._rbac = rbac
 
-    def impersonated(self, user: User, headers: CIMultiDictProxy[str]) -> User:
-        """Returns the user that `kubectl --as` names. Raises 400, and 403 unless the caller may `impersonate` the name, each group, the uid and each
-        extra value."""
-        name = headers.get("Impersonate-User", "")
-        if not name:
-            raise status.bad_request("a group is impersonated, but no user")
-        groups = tuple(headers.getall("Impersonate-Group", ()))
-        uid = headers.get("Impersonate-Uid", "")
-        extra = _impersonated_extra(headers)
-        targets = [_impersonation(name), *(Target("", "v1", "groups", name=group) for group in groups)]
-        targets += [Target("authentication.k8s.io", "v1", "uids", name=uid)] if uid else []
-        targets += [Target("authentication.k8s.io", "v1", "userextras", "", value, key) for key, values in extra for value in values]
-        for target in targets:
-            self.objects(user, "impersonate", target, Query({}))
-        return User(name, _with_own_groups(name, groups), uid, extra)
-
     def path(self, user: User, method: str, path: str, parameters: Query) -> None:
         """Decides about a path that names no object: discovery, health, labctl's own. Raises 403."""
         if not self.why_path(user, method, path, parameters):
@@ -104,7 +86,7 @@ class Authorizer:
         """Decides whether this user may do `verb` on the target. Raises 403."""
         if is_admin(user):
             return
-        if not target.name and verb in ("list", "watch") and (named := _named_by(parameters.first("fieldSelector"))):
+        if not target.name and verb.rpartition(":")[2] in ("list", "watch") and (named := _named_by(parameters.first("fieldSelector"))):
             target = msgspec.structs.replace(target, name=named)
         if not self.why_objects(user, verb, target, parameters):
             raise denied(user, verb, target)
@@ -232,29 +214,6 @@ def _images_of(pod: Any) -> set[str]:
     """Return the images that a pod names: those of its containers, and those that are volumes."""
     volumes = {volume.image.reference for volume in pod.spec.volumes if volume.image is not None}
     return volumes | {container.image for container in _containers(pod)}
-
-
-def _impersonation(name: str) -> Target:
-    """Return what is impersonated: a user, or the ServiceAccount with that name."""
-    namespace, colon, account = name.removeprefix(SERVICE_ACCOUNT_PREFIX).partition(":")
-    if name.startswith(SERVICE_ACCOUNT_PREFIX) and colon:
-        return Target("", "v1", "serviceaccounts", namespace, account)
-    return Target("", "v1", "users", name=name)
-
-
-def _impersonated_extra(headers: CIMultiDictProxy[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    prefix = "impersonate-extra-"
-    keys = dict.fromkeys(header.lower() for header in headers if header.lower().startswith(prefix))
-    return tuple((unquote(key.removeprefix(prefix)), tuple(headers.getall(key))) for key in keys)
-
-
-def _with_own_groups(name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the groups with those that an authenticator adds: a ServiceAccount's own if none is named, and that of all known users."""
-    target = _impersonation(name)
-    if not groups and target.resource == "serviceaccounts":
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{target.namespace}")
-    last = "system:unauthenticated" if name == "system:anonymous" else AUTHENTICATED
-    return groups if last in groups else (*groups, last)
 
 
 def _path_verb(method: str) -> str:

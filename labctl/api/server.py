@@ -27,6 +27,7 @@ from labctl.api.connection import Connection, HttpServer
 from labctl.api.deadline import Deadlines
 from labctl.api.extensions import Extensions
 from labctl.api.health import Checks
+from labctl.api.impersonation import Asked, Impersonation
 from labctl.api.inflight import COSTLY, LASTING, InFlight
 from labctl.api.interference import Interference
 from labctl.api.listener import Listener
@@ -92,6 +93,7 @@ class Server:
         self._aggregation = aggregation
         rbac = rbac or Rbac(resources)
         self._authorizer = Authorizer(resources, rbac)
+        self._impersonation = Impersonation(self._authorizer)
         self._tokens = ServiceAccountTokens(tokens, resources, clock)
         self._in_flight = InFlight(settings)
         self._metrics = Metrics(resources.registry, resources.store, self._in_flight)
@@ -208,8 +210,6 @@ class Server:
         if record is not None:
             record.caller = user
         caller = user
-        if request.headers.keys() & _IMPERSONATE:
-            user = self._authorizer.impersonated(user, request.headers)
         if request.method == "GET":
             path, text = oldwatches.today(path, text, self._registry.in_group)
         call = Call(request, user, path, text, self._settings)
@@ -220,6 +220,12 @@ class Server:
         if target is not None:
             call.target = target
             verb = _verb(call)
+        if request.headers.keys() & _IMPERSONATE:
+            asked = Asked(verb, target, call.method, path, call.query)
+            call.user, constraint = self._impersonation.user(caller, request.headers, asked)
+            if record is not None:
+                record.constraint = constraint
+        user = call.user
         if not _never_counted(caller, path, target):
             lasting = verb == "watch" or (target is not None and target.subresource in LASTING)
             whose, leave = self._in_flight.enter(caller.name, lasting=lasting)

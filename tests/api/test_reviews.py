@@ -112,7 +112,7 @@ async def test_nobody_else_may(api: ApiServer) -> None:
     async with api.session("node:minion-1") as http, http.get("/api/v1/services", headers={"Impersonate-User": "root"}) as answered:
         assert answered.status == 403
         assert (
-            'users "root" is forbidden: User "system:node:minion-1" cannot impersonate resource "users"'
+            'services is forbidden: User "system:node:minion-1" cannot impersonate-on:user-info:list resource "services"'
             in (await answered.json())["message"]
         )
 
