@@ -124,3 +124,14 @@ def test_what_is_no_certificate_is_refused():
         if text:
             with pytest.raises(ValueError, match="."):
                 trusting(base64.b64encode(text).decode())
+
+
+def test_it_holds_on_the_masters_event_loop_too(tmp_path):
+    async def said():
+        stranger = Party("", Party("", ca=True), hosts=[HOST])
+        return [await believed(each, NAMELESS.bundle(), tmp_path) for each in (Party("", NAMELESS, hosts=[HOST]), stranger)]
+
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        good, bad = runner.run(said())
+    assert good is True and "unable to get local issuer" in bad
