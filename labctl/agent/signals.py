@@ -12,6 +12,8 @@ def number_of(name: str) -> int:
     plain = name.upper() if name.upper().startswith("SIG") else "SIG" + name.upper()
     if plain.startswith("SIGRTMIN+"):
         return int(signal.SIGRTMIN) + int(plain[9:])
+    if plain.startswith("SIGRTMAX-"):
+        return int(signal.SIGRTMAX) - int(plain[9:])
     return int(getattr(signal, plain, signal.SIGTERM))
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from labctl.resources import fields, labels, selectors
+from labctl.resources import fields, labels
 from labctl.resources.kind import FieldError, Object
+from labctl.resources.kinds.selector_rules import label_selector
 
 OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 MOST_CONDITIONS = 64
@@ -99,10 +100,8 @@ def one_of(path: str, value: Any, allowed: Sequence[str]) -> Iterator[FieldError
 
 def label_selectors(path: str, said: Object) -> Iterator[FieldError]:
     for name in ("namespaceSelector", "objectSelector"):
-        try:
-            selectors.from_object(said.get(name) or {})
-        except ValueError as error:
-            yield fields.invalid(f"{path}.{name}", said.get(name), str(error))
+        if said.get(name) is not None:
+            yield from label_selector(f"{path}.{name}", said[name], may_be_empty=True)
 
 
 def conditions(path: str, said: Sequence[Object], variables: Mapping[str, str]) -> Iterator[FieldError]:
@@ -147,7 +146,7 @@ def client_config(path: str, config: Object | None) -> Iterator[FieldError]:
         for name in ("name", "namespace"):
             if not service.get(name):
                 yield fields.required(f"{path}.service.{name}", f"service {name} is required")
-        if not 0 < (service.get("port") or 443) < 65536:
+        if not 0 < service.get("port", 443) < 65536:
             yield fields.invalid(f"{path}.service.port", service["port"], "port is not valid: must be between 1 and 65535, inclusive")
         if service.get("path") and not service["path"].startswith("/"):
             yield fields.invalid(f"{path}.service.path", service["path"], "must start with a '/'")

@@ -218,7 +218,40 @@ async def test_a_runtime_class_says_where_its_pods_may_be_and_what_they_cost(lab
     await lab.create("runtimeclasses.node.k8s.io", class_(overhead={"podFixed": {"cpu": "1m"}}, scheduling=scheduling))
 
 
+async def test_signals_that_a_system_does_not_have(lab: Lab) -> None:
+    def stopped(by: str, os: str) -> dict[str, Any]:
+        return pod(os={"name": os}, containers=[{"name": "c", "image": "i", "lifecycle": {"stopSignal": by}}])
+
+    field = "spec.containers[0].lifecycle.stopSignal"
+    await assert_refused(lab, "pods", stopped("SIGFOO", "linux"), field, 'Unsupported value: "SIGFOO": supported values: "SIGABRT"')
+    await assert_refused(lab, "pods", stopped("SIGUSR1", "windows"), field, 'supported values: "SIGKILL", "SIGTERM"')
+    for number, name in enumerate(("SIGRTMIN+15", "SIGRTMAX-14", "SIGWINCH")):
+        made = stopped(name, "linux")
+        made["metadata"]["name"] = f"p{number}"
+        await lab.create("pods", made)
+
+
+async def test_a_file_of_variables_lies_in_its_volume(lab: Lab) -> None:
+    def reading(path: str) -> dict[str, Any]:
+        source = {"fileKeyRef": {"volumeName": "v", "path": path, "key": "K"}}
+        return pod(
+            containers=[{"name": "c", "image": "i", "env": [{"name": "A", "valueFrom": source}]}], volumes=[{"name": "v", "emptyDir": {}}]
+        )
+
+    field = "spec.containers[0].env[0].valueFrom.fileKeyRef.path"
+    await assert_refused(lab, "pods", reading("/a"), field, "must be a relative path")
+    await assert_refused(lab, "pods", reading("../a"), field, "must not contain '..'")
+    await lab.create("pods", reading("a/b"))
+
+
 async def test_other_kinds(lab: Lab) -> None:
+    strategy = {"type": "Recreate", "rollingUpdate": {}}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    deployment = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template, "strategy": strategy}}
+    await assert_refused(lab, "deployments.apps", deployment, "spec.strategy.rollingUpdate", "may not be specified when strategy")
+    often = {"metadata": {"name": "d"}, "spec": {"nodeAllocatableUpdatePeriodSeconds": 9}}
+    field = "spec.nodeAllocatableUpdatePeriodSeconds"
+    await assert_refused(lab, "csidrivers.storage.k8s.io", often, field, "must be greater than or equal to 10 seconds")
     driver = {"metadata": {"name": "d"}, "spec": {"tokenRequests": [{"audience": "a", "expirationSeconds": 2**32 + 1}]}}
     await assert_refused(lab, "csidrivers.storage.k8s.io", driver, "spec.tokenRequests[0].expirationSeconds", "larger than 2^32 seconds")
     target = {"type": "Utilization", "averageUtilization": 70}
@@ -231,6 +264,22 @@ async def test_other_kinds(lab: Lab) -> None:
     level = {"metadata": {"name": "l"}, "spec": {"type": "Limited", "limited": limited}}
     resource, field = "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io", "spec.limited.limitResponse.queuing.handSize"
     await assert_refused(lab, resource, level, field, "required entropy bits of deckSize 512 and handSize 8 should not be greater than 60")
+
+
+async def test_whom_a_webhook_is_asked_about_and_where(lab: Lab) -> None:
+    def asked(**webhook: Any) -> dict[str, Any]:
+        service = {"name": "s", "namespace": "n"}
+        common = {"name": "a.b.c", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {"service": service}}
+        return {"metadata": {"name": "w"}, "webhooks": [{**common, **webhook}]}
+
+    resource = "validatingwebhookconfigurations.admissionregistration.k8s.io"
+    nothing = {"matchExpressions": [{"key": "a", "operator": "In"}]}
+    for name in ("objectSelector", "namespaceSelector"):
+        field = f"webhooks[0].{name}.matchExpressions[0].values"
+        await assert_refused(lab, resource, asked(**{name: nothing}), field, "must be specified when `operator` is 'In' or 'NotIn'")
+    nowhere = asked(clientConfig={"service": {"name": "s", "namespace": "n", "port": 0}})
+    await assert_refused(lab, resource, nowhere, "webhooks[0].clientConfig.service.port", "port is not valid: must be between 1 and 65535")
+    await lab.create(resource, asked(objectSelector={}, namespaceSelector={"matchLabels": {"a": "b"}}))
 
 
 async def test_full_names_in_an_endpoint_slice(lab: Lab) -> None:

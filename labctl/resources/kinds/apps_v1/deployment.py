@@ -119,7 +119,7 @@ def _strategy(strategy: Object) -> Iterator[FieldError]:
         return
     rolling = strategy.get("rollingUpdate") or {}
     if strategy["type"] == "Recreate":
-        if rolling:
+        if strategy.get("rollingUpdate") is not None:
             yield fields.forbidden(f"{path}.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'")
         return
     yield from rolling_limits(f"{path}.rollingUpdate", rolling, ("maxUnavailable", "maxSurge"))

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from labctl.resources import fields, names, quantities
 from labctl.resources.kind import FieldError, Object
+from labctl.resources.kinds.core_v1.mount_rules import local_path
 from labctl.resources.labels import key_errors
 
 _SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
@@ -93,6 +94,8 @@ def _file_key(path: str, source: Object, volumes: Mapping[str, Object]) -> Itera
         yield fields.not_found(f"{path}.volumeName", source.get("volumeName", ""))
     if not source.get("path"):
         yield fields.required(f"{path}.path")
+    else:
+        yield from local_path(f"{path}.path", source["path"], not_reserved=True)
 
 
 def env_from(path: str, sources: Sequence[Object]) -> Iterator[FieldError]:

@@ -11,6 +11,12 @@ from labctl.resources.kind import FieldError, Object
 _NUMBERS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_LINUX = (
+    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 "
+    "VTALRM WINCH XCPU XFSZ RTMIN RTMAX"
+)
+_REAL_TIME = (*(f"RTMIN+{number}" for number in range(1, 16)), *(f"RTMAX-{number}" for number in range(1, 15)))
+_SIGNALS = {"linux": tuple(sorted(f"SIG{name}" for name in (*_LINUX.split(), *_REAL_TIME))), "windows": ("SIGKILL", "SIGTERM")}
 _OF_SIDECARS = "may not be set for init containers without restartPolicy=Always"
 
 
@@ -24,14 +30,22 @@ def hooks(path: str, c: Object, *, init: bool, grace_s: int, os: str) -> Iterato
         for name in ("postStart", "preStop"):
             if name in lifecycle:
                 yield from _handler(f"{path}.lifecycle.{name}", lifecycle[name], grace_s)
-        if lifecycle.get("stopSignal") and not os:
-            yield fields.forbidden(f"{path}.lifecycle.stopSignal", "may not be set for containers with empty `spec.os.name`")
+        if lifecycle.get("stopSignal"):
+            yield from _signal(f"{path}.lifecycle.stopSignal", lifecycle["stopSignal"], os)
     for name in _PROBES:
         if name in c:
             if plain_init:
                 yield fields.forbidden(f"{path}.{name}", _OF_SIDECARS)
             else:
                 yield from _probe(f"{path}.{name}", c[name], grace_s, readiness=name == "readinessProbe")
+
+
+def _signal(path: str, name: str, os: str) -> Iterator[FieldError]:
+    """Validates the signal that ends a container: each system has its own."""
+    if not os:
+        yield fields.forbidden(path, "may not be set for containers with empty `spec.os.name`")
+    elif os in _SIGNALS and name not in _SIGNALS[os]:
+        yield fields.not_supported(path, name, _SIGNALS[os])
 
 
 def _probe(path: str, probe: Object, grace_s: int, *, readiness: bool) -> Iterator[FieldError]:

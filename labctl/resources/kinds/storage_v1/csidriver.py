@@ -25,6 +25,9 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
             yield fields.not_supported(f"spec.volumeLifecycleModes[{index}]", mode, _MODES)
     if spec.get("fsGroupPolicy") not in _POLICIES:
         yield fields.not_supported("spec.fsGroupPolicy", spec.get("fsGroupPolicy"), _POLICIES)
+    period_s = spec.get("nodeAllocatableUpdatePeriodSeconds")
+    if period_s is not None and period_s < 10:
+        yield fields.invalid("spec.nodeAllocatableUpdatePeriodSeconds", period_s, "must be greater than or equal to 10 seconds")
     audiences: set[str] = set()
     for index, request in enumerate(spec.get("tokenRequests") or ()):
         at_request = f"spec.tokenRequests[{index}]"
