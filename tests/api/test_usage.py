@@ -92,3 +92,17 @@ async def test_kubectl_top(served):
     ran = await api.kubectl("top", "pods", "--containers")
     assert ran.out.splitlines() == ["POD   NAME   CPU(cores)   MEMORY(bytes)   ", "web   c      2m           0Mi             "], ran.out
     assert "not found" in (await api.kubectl("top", "pod", "none")).err
+
+
+async def test_both_versions_say_the_same_and_the_stable_one_is_preferred(served):
+    http, _, _ = served
+    for path in ("nodes", "nodes/minion-1", "pods", "namespaces/default/pods/web"):
+        old, new = [await got(http, f"/apis/metrics.k8s.io/{version}/{path}") for version in ("v1beta1", "v1")]
+        assert (old.pop("apiVersion"), new.pop("apiVersion")) == ("metrics.k8s.io/v1beta1", "metrics.k8s.io/v1")
+        assert old == new
+    group = await got(http, "/apis/metrics.k8s.io")
+    assert [each["version"] for each in group["versions"]] == ["v1", "v1beta1"]
+    assert group["preferredVersion"]["version"] == "v1"
+    for version in ("v1beta1", "v1"):
+        listed = await got(http, f"/apis/metrics.k8s.io/{version}")
+        assert [(each["name"], each["verbs"]) for each in listed["resources"]] == [("nodes", ["get", "list"]), ("pods", ["get", "list"])]

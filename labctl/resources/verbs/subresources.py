@@ -82,6 +82,7 @@ async def bind(
             if given := binding.get("metadata", {}).get(part):
                 metadata[part] = {**(metadata.get(part) or {}), **given}
         status = pod.setdefault("status", {})
+        status.pop("nominatedNodeName", None)  # it has a node now (KEP-5278)
         observed = {"observedGeneration": metadata["generation"]} if metadata.get("generation") else {}
         status["conditions"] = with_condition(status.get("conditions", ()), {**condition, **observed})
         isolation.await_rules(pod, ctx)

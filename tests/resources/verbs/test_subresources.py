@@ -10,6 +10,7 @@ import pytest
 
 from labctl.errors import ApiError
 from labctl.resources.service import SYSTEM, WriteOptions, WriteResult
+from labctl.resources.verbs.patch import MERGE
 from labctl.sim.objects import deployment
 from tests.resources.conftest import Lab, controller, pod
 
@@ -31,6 +32,17 @@ async def test_a_binding_names_the_node_and_says_so(lab: Lab) -> None:
     assert bound["spec"]["nodeName"] == "minion-1"
     (told,) = bound["status"]["conditions"]
     assert told == {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T15:04:05Z", "observedGeneration": 1}
+
+
+async def test_a_bound_pod_is_nominated_for_no_node(lab: Lab) -> None:
+    await lab.create("pods", pod())
+    await lab.resources.patch(
+        lab.kind("pods"), "default", "web", {"status": {"nominatedNodeName": "minion-2"}}, MERGE, WriteOptions(user=SYSTEM), "status"
+    )
+    assert (lab.get("pods", "web") or {})["status"]["nominatedNodeName"] == "minion-2"
+    await post(lab, "web", "binding", binding())
+    bound = lab.get("pods", "web")
+    assert bound and "nominatedNodeName" not in bound["status"]
 
 
 async def test_a_pod_is_bound_once(lab: Lab) -> None:
