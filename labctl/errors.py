@@ -118,7 +118,8 @@ class CommandFailed(RemoteError):
     """A command on a machine exited with another status than 0."""
 
     def __init__(self, machine: str, argv: Sequence[str], status: int, stderr: str) -> None:
-        super().__init__(f"{machine}: {' '.join(argv)[:200]} exited {status}: {stderr.strip()[-500:]}")
+        words = " ".join("..." if "\n" in word else word for word in argv)  # the text of a script
+        super().__init__(f"{machine}: {words[:200]} exited {status}: {' '.join(stderr.split())[-500:]}")
         self.status = status
         self.stderr = stderr
 

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 MOST_BYTES = 8 << 20
+_CHUNK_BYTES = 1 << 20
+
+
+def end(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return at most so much of a file's end. Who writes it may be a stranger, and may have made it as long as a file can be. Raises OSError."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - most_bytes))
+        return file.read(most_bytes)
 
 
 def bound(path: Path, most_bytes: int = MOST_BYTES) -> None:
@@ -26,6 +33,7 @@ def bound(path: Path, most_bytes: int = MOST_BYTES) -> None:
     older = path.with_name(f"{path.name}.1")
     with contextlib.suppress(OSError), open(path, "rb") as source, open(older, "wb") as target:
         source.seek(size - most_bytes)
-        shutil.copyfileobj(source, target)
+        for at in range(0, most_bytes, _CHUNK_BYTES):  # not until its end: it may grow as fast as it is copied
+            target.write(source.read(min(_CHUNK_BYTES, most_bytes - at)))
     with contextlib.suppress(OSError):
         os.truncate(path, 0)

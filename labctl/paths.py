@@ -12,8 +12,10 @@ CACHE is $LABCTL_CACHE_HOME, else /var/cache/labctl for root, else $XDG_CACHE_HO
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -170,9 +172,30 @@ def written_whole(path: Path) -> Iterator[Path]:
                 new.unlink(missing_ok=True)
 
 
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """Return a file's content. A stranger may have put anything there, so a link is not followed and a pipe is not waited for.
+
+    Raises OSError for these, and for more than `most_bytes`.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "this is no file", str(path))
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"more than {most_bytes} bytes", str(path))
+    return data
+
+
 def remove_tree(path: Path) -> None:
-    """Removes a folder and all in it, as deep as it may be: shutil gives up at a thousand levels, rm does not. What can't be removed is left."""
+    """Removes a folder and all in it, as deep as it may be: shutil gives up at a thousand levels, rm does not. What can't be removed is left.
+
+    A file that somebody made immutable is made mutable again: chattr follows no link.
+    """
     with contextlib.suppress(RecursionError):
         shutil.rmtree(path, ignore_errors=True)
-    if path.is_dir() and not path.is_symlink():
-        subprocess.run(["rm", "-rf", "--", str(path)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    for argv in (["rm", "-rf", "--"], ["chattr", "-R", "-f", "-i", "-a", "--"], ["rm", "-rf", "--"]):
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(FileNotFoundError):
+                subprocess.run(
+                    [*argv, str(path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+                )

@@ -31,6 +31,7 @@ SECONDS: dict[str, float] = {
     "tests/e2e/test_fault_objects.py": 70,
     "tests/client/test_kubectl_versions.py": 60,
     "tests/e2e/test_seed.py": 60,
+    "tests/e2e/test_vandal.py": 60,
     "tests/lab/test_snapshots.py": 60,
     "tests/pages/test_dash.py": 60,
     "tests/agent/test_agent.py": 50,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -38,3 +39,27 @@ def test_a_log_that_is_short_or_absent_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "short.log").write_bytes(b"short")
     logfiles.bound(tmp_path / "short.log", 10)
     assert (tmp_path / "short.log").read_bytes() == b"short" and not (tmp_path / "short.log.1").exists()
+
+
+def test_a_log_that_a_stranger_made_longer_than_any_disk_costs_its_bound_only(tmp_path: Path) -> None:
+    """Root on a namespace machine can lengthen its console from inside: the host read it whole to tell its last line, and copied it whole."""
+    path = tmp_path / "console.log"
+    path.write_bytes(b"begin\n")
+    os.truncate(path, 1 << 40)
+    with path.open("ab") as file:
+        file.write(b"the end")
+    assert logfiles.end(path, 100) == b"\0" * 93 + b"the end"
+    logfiles.bound(path, 3 << 20)
+    assert path.stat().st_size == 0 and (tmp_path / "console.log.1").stat().st_size == 3 << 20
+
+
+def test_a_log_that_grows_while_it_is_copied_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "console.log"
+    path.write_bytes(b"x" * 2000)
+    with subprocess.Popen(["sh", "-c", "exec yes >>console.log"], cwd=tmp_path) as program:
+        try:
+            for _ in range(50):
+                logfiles.bound(path, 1000)
+                assert (tmp_path / "console.log.1").stat().st_size <= 1000
+        finally:
+            program.kill()

@@ -12,14 +12,14 @@ from labctl.errors import LabctlError
 from labctl.images import layout
 from labctl.images.blobs import BlobStore
 from labctl.measure import records
-from labctl.paths import find_lab, write_whole
+from labctl.paths import find_lab, read_file, remove_tree, write_whole
 from tests.measure.test_records import measurement
 
 PROGRAM = """
 import resource, signal, sys
 from pathlib import Path
 from labctl.errors import LabctlError
-from labctl.paths import find_lab, write_whole
+from labctl.paths import find_lab, read_file, remove_tree, write_whole
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
@@ -93,3 +93,40 @@ def test_a_folder_that_nobody_may_look_into_is_no_lab_of_ours(tmp_path):
         assert find_lab(below) is None
     finally:
         os.seteuid(0)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files immutable")
+def test_a_tree_that_its_author_made_immutable_is_removed(tmp_path):
+    """Root on a namespace machine did, and the machine's files stayed on the host for ever."""
+    kept = tmp_path / "kept"
+    kept.write_text("of somebody else")
+    below = tmp_path / "tree" / "a" / "b"
+    below.mkdir(parents=True)
+    (below / "file").touch()
+    (below / "link").symlink_to(kept)
+    done = subprocess.run(["chattr", "-R", "+i", tmp_path / "tree"], capture_output=True)
+    if b"not supported" in done.stderr:
+        pytest.skip("this file system knows no such files")
+    subprocess.run(["chattr", "+i", kept], check=True)
+    try:
+        remove_tree(tmp_path / "tree")
+        assert not (tmp_path / "tree").exists()
+        assert "i" in subprocess.run(["lsattr", kept], capture_output=True, text=True).stdout.split()[0], "no link is followed"
+    finally:
+        subprocess.run(["chattr", "-R", "-f", "-i", tmp_path], check=False)
+
+
+@pytest.mark.parametrize(
+    "make_it", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd"), lambda path: path.write_bytes(b"x" * 101), os.mkdir]
+)
+def test_what_a_stranger_put_in_a_files_place_is_not_read(tmp_path, make_it):
+    path = tmp_path / "file"
+    make_it(path)
+    with pytest.raises(OSError):
+        read_file(path, 100)
+
+
+def test_a_file_up_to_its_bound_is_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    assert read_file(tmp_path / "file", 100) == b"x" * 100

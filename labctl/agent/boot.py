@@ -10,6 +10,7 @@ import os
 
 KERNEL = ("/etc/labctl/kernel_boot_id", "/proc/sys/kernel/random/boot_id")
 """Where a machine says which boot of its kernel this is. One that is a namespace has its provider's word: below /proc it sees its own boot's id."""
+_BYTES_MAX = 1000
 
 
 class Boot:
@@ -34,8 +35,8 @@ def _kernel() -> str:
 def _read(path: str) -> str:
     try:
         with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
+            return file.read(_BYTES_MAX).strip()
+    except (OSError, ValueError):  # ValueError: a file that was damaged is of no boot
         return ""
 
 

@@ -51,7 +51,7 @@ def pids_max() -> int:
 
 def os_image() -> str:
     try:
-        with open("/etc/os-release", encoding="utf-8") as file:
+        with open("/etc/os-release", encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.startswith("PRETTY_NAME="):
                     return line.partition("=")[2].strip().strip('"')
@@ -62,8 +62,8 @@ def os_image() -> str:
 
 def node_info(boot_id: str) -> Dict[str, str]:
     try:
-        with open("/etc/machine-id", encoding="ascii") as file:
-            machine_id = file.read().strip()
+        with open("/etc/machine-id", encoding="ascii", errors="replace") as file:
+            machine_id = file.read(100).strip()
     except OSError:
         machine_id = ""
     return {

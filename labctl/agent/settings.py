@@ -103,8 +103,8 @@ def boot_id(settings: Settings) -> str:
     for path in ("/etc/labctl/boot_id", "/proc/sys/kernel/random/boot_id"):
         try:
             with open(path, encoding="ascii") as file:
-                return file.read().strip()
-        except OSError:
+                return file.read(1000).strip()
+        except (OSError, ValueError):  # ValueError: other bytes than an id has
             continue
     return ""
 

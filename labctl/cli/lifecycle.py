@@ -140,6 +140,9 @@ def status(output: str) -> None:
             for m in answer["machines"]
         ]
         print_table(("NAME", "POWER", "PHASE", "ADDRESS", "NODE", "MEMORY", "CPUS"), rows)
+        for machine in answer["machines"]:
+            if trouble := _trouble(machine, nodes.get(machine["name"]), answer["provider"], len(answer["machines"])):
+                echo_line(f"  {machine['name']}: {trouble}")
 
 
 def _task_line(task: dict[str, Any]) -> str:
@@ -148,6 +151,19 @@ def _task_line(task: dict[str, Any]) -> str:
         return f"in trouble: {task['trouble']}"
     times = task["restarts"] + task["mistakes"]
     return f"{task['name']} failed {'once' if times == 1 else f'{times} times'} lately and was started again: {task['error']}"
+
+
+def _trouble(machine: dict[str, Any], node: dict[str, Any] | None, provider: str, count: int) -> str:
+    """Return what is wrong with a machine that is to be on, and which commands mend it, the mildest first; empty if its node is Ready."""
+    if machine["wanted"] == "Off" or (node and node["ready"] == "True" and machine["phase"] == "Ready"):
+        return ""
+    said = machine["message"] or ("its agent does not speak" if machine["phase"] == "Ready" else "")
+    if not said or "labctl up" in said:
+        return said
+    name = machine["name"]
+    reset = f", or `labctl fault reset {name}` boots it anew" if machine["power"] == "On" and provider != "ssh" else ""
+    anew = "" if provider == "ssh" else f", or `labctl destroy {name}` and `labctl up --minions {count}` makes it anew"
+    return f"{said}; labctl up tries again{reset}{anew}"
 
 
 def _node_word(node: dict[str, Any] | None) -> str:

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import io
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -55,6 +58,20 @@ Examples:
 """
 
 
+@contextlib.contextmanager
+def _ended_by_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end the process in the block, quietly, as start.py does: an import that it interrupts may raise anything (`ssl` a TypeError)."""
+    was = signal.getsignal(signal.SIGINT)
+    if was is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, was)
+
+
 class Group(SuggestingGroup):
     """Find commands by name and import them when they are called. A verb of kubectl's is passed to kubectl."""
 
@@ -66,7 +83,8 @@ class Group(SuggestingGroup):
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
-            module = importlib.import_module(f"labctl.cli.{COMMANDS[name][0]}")
+            with _ended_by_interrupts():
+                module = importlib.import_module(f"labctl.cli.{COMMANDS[name][0]}")
             return getattr(module, name.replace("-", "_"))
         return _kubectl(name) if name in VERBS else None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from labctl.errors import ApiError, LabctlError
 from labctl.lab import machines, process, providers, record
 from labctl.lab.progress import step
+from labctl.paths import remove_tree
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
@@ -63,7 +64,7 @@ def _destroy_lab(lab: LabFolder) -> None:
     if name not in ("", "auto"):
         with step(lab.progress, "machines"):
             providers.make(lab, name).destroy_lab()
-    shutil.rmtree(lab.paths.state, ignore_errors=True)
+    remove_tree(lab.paths.state)
 
 
 def _remove_folder(lab: LabFolder) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from labctl import __version__
+from labctl import __version__, logfiles
 from labctl.decoding import from_json, from_values
 from labctl.errors import ApiError, LabctlError
 from labctl.lab import collect
@@ -130,7 +130,7 @@ def _machine(lab: LabFolder, name: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     console = lab.paths.machines / name / "console.log"
     if console.exists():
-        shutil.copy(console, folder)
+        (folder / console.name).write_bytes(logfiles.end(console))
     try:
         answer = run(lab, name, (*_AS_ROOT, "/usr/bin/python3", "-c", COLLECT.read_text()), check=False, timeout_s=_MACHINE_S)
         found = _files(answer.stdout) if answer.returncode == 0 else {"unreachable.txt": answer.stderr}

@@ -49,13 +49,18 @@ def list_machines(lab: LabFolder) -> list[dict[str, Any]]:
 
 
 def wait(
-    lab: LabFolder, names: Iterable[str], done: Callable[[dict[str, Any] | None], str | None], *, timeout_s: float, longer: str = ""
+    lab: LabFolder,
+    names: Iterable[str],
+    done: Callable[[dict[str, Any] | None], str | None],
+    *,
+    timeout_s: float,
+    mend: Callable[[str], str] = lambda _name: "labctl doctor, or see .labctl/log/master.log",
 ) -> None:
     """Wait until `done(machine)` returns "" for each name. Any other text says what the machine is doing. It is called with None for a
     deleted machine.
 
     Raises LabctlError at once if a machine has failed, and soon if the store takes no more, as on a full disk. At the timeout it raises LabctlError with
-    the last text; `longer` says how to allow more time.
+    the last text; `mend` says what helps a machine that is late.
     """
     from labctl.lab.progress import Step
 
@@ -80,7 +85,7 @@ def wait(
             name = min(left)
             raise LabctlError(
                 f"{name}: not done after {timeout_s:.0f} s; last seen {said[name]}, for {now - since[name]:.0f} s",
-                mend=f"{longer}labctl doctor, or see .labctl/log/master.log",
+                mend=mend(name),
             )
         if left:
             store.look(now)

@@ -14,6 +14,7 @@ An interrupted save leaves no snapshot. An interrupted restore is finished by `l
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ from labctl.errors import LabctlError, StoreError, UsageError
 from labctl.lab import machines, process, providers
 from labctl.lab.folder import FIXED
 from labctl.lab.progress import step
+from labctl.paths import read_file
 from labctl.providers import locks
 from labctl.providers.protocol import MACHINE_NAME, Snapshots, ability
 from labctl.store.file import highest_revision, rewind
@@ -49,6 +51,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 _SNAPSHOT_BYTES_MAX = 16 << 20  # of snapshot.json, which names each pod
+_KEY_BYTES_MAX = 64 << 10
+_KEYS_MAX = 1000  # files and folders of keys and certificates
 
 _Text = Annotated[str, msgspec.Meta(max_length=1000)]
 _MachineName = Annotated[str, msgspec.Meta(pattern=rf"\A{MACHINE_NAME}\Z")]
@@ -100,11 +104,7 @@ def _highest_revision(lab: LabFolder) -> int:
 
 def _read(path: Path) -> Snapshot:
     try:
-        with path.open("rb") as file:
-            text = file.read(_SNAPSHOT_BYTES_MAX + 1)
-        if len(text) > _SNAPSHOT_BYTES_MAX:
-            raise ValueError(f"more than {_SNAPSHOT_BYTES_MAX} bytes")
-        snapshot = from_json(text, Snapshot)
+        snapshot = from_json(read_file(path, _SNAPSHOT_BYTES_MAX), Snapshot)
         if not isinstance(snapshot.kept.get("provider", ""), str):
             raise ValueError("its provider is no name")
         return snapshot
@@ -275,8 +275,7 @@ def adopt_settings(lab: LabFolder, name: str) -> None:
             f"{lab.settings.source('minions')}: snapshot {name} has {len(snapshot.machines)} minions, more than that",
             mend="`labctl destroy MINION` takes away those that are too many, afterwards",
         )
-    for part in (lab.paths.certificates, lab.paths.ssh_key.parent):
-        _refuse_links(lab.paths.snapshots / name / part.name)
+    _refuse_strangers(lab.paths.snapshots / name)
     if snapshot.machines:
         providers.make(lab, snapshot.provider).check_machines(lab.paths.snapshots / name / "machines")  # type: ignore[attr-defined]
 
@@ -333,22 +332,28 @@ def _loading(keeper: Snapshots | None, folder: Path) -> Iterator[None]:
 
 def _put_keys(lab: LabFolder, folder: Path) -> None:
     """Copy the snapshot's keys and certificates, and delete all others: a token that was signed with a later key must not be valid."""
+    _refuse_strangers(folder)
     for part in (lab.paths.certificates, lab.paths.ssh_key.parent):
         kept = folder / part.name
-        _refuse_links(kept)
         names = {file.relative_to(kept) for file in kept.rglob("[!.]*") if file.is_file()}
         for name in sorted(names):
-            write_file(part / name, (kept / name).read_bytes(), (kept / name).stat().st_mode & 0o777)
+            write_file(part / name, read_file(kept / name, _KEY_BYTES_MAX), (kept / name).stat().st_mode & 0o777)
         for file in part.glob("*/*"):
             if file.relative_to(part) not in names:
                 file.unlink()
 
 
-def _refuse_links(kept: Path) -> None:
-    """Raise LabctlError if a key is a link: a copy of it would be a copy of any file of this machine. No snapshot was saved with one."""
-    for path in (kept, *kept.rglob("*")):
+def _refuse_strangers(snapshot: Path) -> None:
+    """Raise LabctlError if a key, or the store, is a link: a copy of it would be a copy of any file of this machine. So for a pipe, and for what has no bound."""
+    mend = f"labctl snapshot delete {snapshot.name}"
+    keys = (path for part in ("pki", "ssh") for path in (snapshot / part, *(snapshot / part).rglob("*")))
+    for number, path in enumerate(itertools.chain((snapshot / "store.db",), keys)):
         if path.is_symlink():
-            raise LabctlError(f"{path} is a link, which no snapshot has", mend=f"labctl snapshot delete {kept.parent.name}")
+            raise LabctlError(f"{path} is a link, which no snapshot has", mend=mend)
+        if number and path.exists() and not path.is_dir() and (not path.is_file() or path.stat().st_size > _KEY_BYTES_MAX):
+            raise LabctlError(f"{path} is no key", mend=mend)
+        if number > _KEYS_MAX:
+            raise LabctlError(f"snapshot {snapshot.name} has more than {_KEYS_MAX} keys", mend=mend)
 
 
 def wait_for_pods(lab: LabFolder, snapshot: Snapshot) -> None:

@@ -13,7 +13,7 @@ from labctl.lab.privilege import return_ownership
 from labctl.lab.progress import step
 from labctl.lab.settings import KEPT
 from labctl.lab.ssh import write_config
-from labctl.providers.protocol import Listed, MayEmulate, Power, Prepares, ability
+from labctl.providers.protocol import Listed, MayEmulate, Power, PowerControl, Prepares, ability
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
@@ -143,6 +143,7 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
             f"{lab.settings.source('minions')}: this lab has {len(existing)} minions, more than {count}",
             mend=f"labctl destroy {' '.join(surplus)}",
         )
+    ready = _ready_nodes(lab)
     real = provider.machines()  # after a reboot of the host the objects are out of date until the master has looked
     requests: dict[str, str] = {}
     boots = {name: machine.boot_id for name, machine in real.items() if machine.boot_id} if restored else {}
@@ -154,12 +155,17 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
             lab.api.post(machines.PATH, machines.wanted(lab, number, provider.name))
         elif f"minion-{number}" in boots and existing[number]["spec"].get("power") == "On":
             continue  # the restore has booted it: the master joins it, and whoever asks for another boot waits for one more round of its work
-        elif not _is_up(existing[number], real.get(f"minion-{number}")):
+        elif f"minion-{number}" not in ready or not _is_up(existing[number], real.get(f"minion-{number}")):
             requests[f"minion-{number}"] = _request_boot(lab, f"minion-{number}")
     names = [name for number in numbers if (name := f"minion-{number}") not in paused]
     timeout_s = _patience_s(lab, provider)
-    longer = f"if it is only slow, LABCTL_READY_S={2 * timeout_s:.0f} labctl up (nodes.ready_s in lab.yml); else "
-    machines.wait(lab, names, lambda machine: _not_ready(lab, machine, requests, boots), timeout_s=timeout_s, longer=longer)
+    machines.wait(
+        lab,
+        names,
+        lambda machine: _not_ready(lab, machine, requests, boots, len(numbers)),
+        timeout_s=timeout_s,
+        mend=lambda name: _mend(name, provider, len(numbers), timeout_s),
+    )
     write_config(lab, provider.machines().values())
 
 
@@ -179,6 +185,14 @@ def _patience_s(lab: LabFolder, provider: Provider) -> float:
     return lab.settings["nodes.ready_s"] or (EMULATED_READY_S if machines_of and machines_of.emulated else READY_S)
 
 
+def _ready_nodes(lab: LabFolder) -> set[str]:
+    return {node["metadata"]["name"] for node in lab.api.get("/api/v1/nodes")["items"] if _is_ready(node)}
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions", []))
+
+
 def _is_up(machine: dict[str, Any], real: Machine | None) -> bool:
     ready = machine.get("status", {}).get("phase") == "Ready" and machine["spec"].get("power") == "On"
     return ready and real is not None and real.power is Power.ON
@@ -193,7 +207,7 @@ def _request_boot(lab: LabFolder, name: str) -> str:
     return token
 
 
-def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[str, str], boots: Mapping[str, str]) -> str:
+def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[str, str], boots: Mapping[str, str], count: int) -> str:
     """Return what a machine is doing, or "" when its node is Ready."""
     if machine is None:
         raise LabctlError("a machine was deleted while it was being started", mend="labctl up")
@@ -203,17 +217,28 @@ def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[st
     if boots.get(name) not in (None, status.get("bootID")):
         return "booted again"  # its status is that of the boot before
     if status.get("phase") == "Failed":
-        said, anew = status.get("message") or "failed", f"; or `labctl destroy {name}`, and `labctl up` makes it anew"
+        said = status.get("message") or "failed"
         raise LabctlError(
             said if said.startswith(f"{name}: ") else f"{name}: {said}",
-            mend=f"labctl doctor, then labctl up{'' if machine['spec'].get('provider') == 'ssh' else anew}",
+            mend=f"labctl doctor, then labctl up{_anew(name, machine['spec'].get('provider'), count)}",
         )
     if status.get("phase") != "Ready":
         return _at(status.get("phase") or "waiting", status.get("message", ""))
     node = lab.api.find(f"/api/v1/nodes/{name}")
-    conditions = {c["type"]: c["status"] for c in (node or {}).get("status", {}).get("conditions", [])}
     same_boot = node and node["status"].get("nodeInfo", {}).get("bootID") == status.get("bootID")
-    return "" if conditions.get("Ready") == "True" and same_boot else "joining"
+    return "" if same_boot and _is_ready(node or {}) else "joining"
+
+
+def _mend(name: str, provider: Provider, count: int, timeout_s: float) -> str:
+    """Return what may bring a machine to Ready that is not there after `timeout_s`, the mildest first."""
+    slow = f"if it is only slow, LABCTL_READY_S={2 * timeout_s:.0f} labctl up (nodes.ready_s in lab.yml)"
+    boot = f"`labctl fault reset {name}`, then labctl up" if ability(provider, PowerControl) else "labctl doctor"
+    return f"{slow}; else {boot}{_anew(name, provider.name, count)}; .labctl/log/master.log says more"
+
+
+def _anew(name: str, provider: str, count: int) -> str:
+    """Return how a machine is made anew. A plain `labctl up` does not miss one that was destroyed, so its number is said."""
+    return "" if provider == "ssh" else f"; or `labctl destroy {name}` and `labctl up --minions {count}`, which makes it anew"
 
 
 def _at(phase: str, message: str) -> str:

@@ -31,6 +31,8 @@ from labctl.remote.interface import Remote, Target
 
 DIRECTORIES = {"opt/labctl": 0o755, "etc/labctl": 0o755, "var/lib/labctl/agent": 0o700, "var/log/labctl": 0o755, "var/log/pods": 0o755}
 PROGRAMS = ("opt/labctl/agent-run", "opt/labctl/agent-resume")
+WORD_MAX = 200
+"""Characters of what a machine says of itself that is kept. Its root may say anything."""
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -179,13 +181,21 @@ def parse(text: str) -> Found:
         else:
             words[word] = value.strip()
     return Found(
-        boot=words.get("boot", ""),
-        arch=words.get("arch", ""),
+        boot=words.get("boot", "")[:WORD_MAX],
+        arch=words.get("arch", "")[:WORD_MAX],
         agent=words.get("agent", "").partition(" ")[0],
         stamp=words.get("stamp", ""),
-        certificate=base64.b64decode(words.get("certificate", "")),
+        certificate=_decoded(words.get("certificate", "")),
         lacks=tuple(lacks),
     )
+
+
+def _decoded(certificate: str) -> bytes:
+    """Return the certificate; nothing if the machine says what is no base64, and then it gets another."""
+    try:
+        return base64.b64decode(certificate)
+    except ValueError:
+        return b""
 
 
 def _stamp(files: Mapping[str, bytes], agent: Agent) -> str:

@@ -141,6 +141,7 @@ class MachineWorker:
 
     async def _boot_now(self, request: str) -> None:
         provider, started = self._tools.provider, self._tools.clock.now()
+        was_on = self.known.real.boot_id if self._on() and self.known.real else ""
         try:
             spec = machine_spec(self._machine, provider.name, self._tools.lab, self._tools.settings)
             real: Real = await self._tools.blocking(lambda: provider.up(spec))
@@ -151,6 +152,10 @@ class MachineWorker:
         if not (self._on() and self.known.real == real):
             self._record_event("Normal", "Booted", f"is on after {self._tools.clock.now() - started:.2f} s")
         self.known.real, self.known.refused, self.known.attempts = real, "", 0
+        if was_on == real.boot_id:
+            self.known.joined = (
+                ""  # who asks for the boot of a machine that is on misses its node: what keeps its agent running may have ended
+            )
         phase = Phase.READY if self.known.joined == real.boot_id and self._registered(real) else Phase.JOINING
         await self._write(status.booted(real, request, phase, self._tools.clock.wall()))
 

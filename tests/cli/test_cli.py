@@ -216,16 +216,19 @@ def test_a_current_folder_that_was_removed_is_one_line(tmp_path):
     assert (done.returncode, done.stderr) == (1, "labctl: the current folder was removed: cd to another one\n")
 
 
-def test_an_interrupt_while_modules_are_imported_is_quiet(tmp_path):
+@pytest.mark.parametrize("module", ["click", "labctl.cli.look", "labctl.lab.lab"])
+def test_an_interrupt_while_modules_are_imported_is_quiet(module, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, signal, sys\nclass Interrupt:\n    def find_spec(self, name, *_):\n        if name == 'click':\n            os.kill(os.getpid(), signal.SIGINT)\n"
+        "import os, signal, sys\nclass Interrupt:\n    def find_spec(self, name, *_):\n        if name == '"
+        + module
+        + "':\n            os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Interrupt())\n"
     )
-    words = [sys.executable, "-m", "labctl", "version"]
+    words = [sys.executable, "-m", "labctl", "version" if module == "click" else "config"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
     ignored = subprocess.run(
         ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *words], capture_output=True, text=True, check=False, env=environment
     )
-    assert ignored.returncode == 0 and ignored.stdout.startswith("labctl "), "as for a command in a shell's background"
+    assert ignored.returncode == 0 and ignored.stdout, "as for a command in a shell's background"

@@ -27,7 +27,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.timeout(400 * PATIENCE))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(400 * PATIENCE))
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="namespace machines need root"))
 

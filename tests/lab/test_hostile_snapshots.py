@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 
@@ -109,7 +110,31 @@ def test_a_store_that_is_no_database_is_one_line(saved):
         saved.up("one")
 
 
-@pytest.mark.parametrize("part", ["pki/ca.key", "ssh/id"])
+def test_a_pipe_in_the_place_of_a_snapshot_is_not_waited_for(saved):
+    """`labctl snapshot list`, and each command that names a snapshot, waited for ever."""
+    folder = saved.paths.snapshots / "two"
+    folder.mkdir()
+    os.mkfifo(folder / "snapshot.json")
+    with pytest.raises(LabctlError, match="can't be read: .*this is no file"):
+        snapshots.find(saved, "two")
+    with pytest.raises(LabctlError, match="can't be read: .*labctl snapshot delete two"):
+        snapshots.listed(saved)
+
+
+@pytest.mark.parametrize("make_it", [os.mkfifo, lambda path: path.touch() or os.truncate(path, 1 << 40)], ids=["pipe", "endless"])
+@pytest.mark.parametrize("part", ["pki/extra", "ssh/id"])
+def test_what_is_no_key_is_one_line_and_touches_nothing(saved, part, make_it):
+    before = saved.status()["master"]["pid"]
+    path = saved.paths.snapshots / "one" / part
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    make_it(path)
+    with pytest.raises(LabctlError, match="is no key: labctl snapshot delete one"):
+        saved.up("one")
+    assert saved.status()["master"]["pid"] == before and "restoring" not in saved.record
+
+
+@pytest.mark.parametrize("part", ["pki/ca.key", "ssh/id", "store.db"])
 def test_a_link_among_its_keys_brings_nothing_of_this_machine(saved, tmp_path, part):
     (tmp_path / "secret").write_text("of somebody else")
     path = saved.paths.snapshots / "one" / part
@@ -140,4 +165,14 @@ def test_a_machines_disk_is_not_one_of_this_host(tmp_path, machines, link, why):
         (tmp_path / link).parent.mkdir(exist_ok=True)
         (tmp_path / link).symlink_to("/")
     with pytest.raises(ProviderError, match=why):
+        namespaced.read(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["machines.json", "a/spec.json", "a/host_key", "a/host_key.pub", "a/upper", "a/storage"])
+def test_a_pipe_among_a_machines_files_is_not_waited_for(tmp_path, part):
+    (tmp_path / "a").mkdir()
+    if part != "machines.json":
+        (tmp_path / "machines.json").write_text(json.dumps([{"name": "a", "was_on": True}]))
+    os.mkfifo(tmp_path / part)
+    with pytest.raises(ProviderError, match="is not what a snapshot has there|this is no file"):
         namespaced.read(tmp_path)

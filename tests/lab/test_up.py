@@ -54,6 +54,49 @@ def test_a_node_that_is_not_ready_in_time_is_told_with_what_it_was_last_seen_at_
     assert [step.note for step in waiting.said if step.note] == [seen]
 
 
+@pytest.mark.parametrize(
+    ("provider", "status", "mends"),
+    [
+        ("namespace", {"phase": "Joining"}, ("`labctl fault reset minion-1`", "`labctl destroy minion-1` and `labctl up --minions 1`")),
+        ("namespace", {"phase": "Failed", "message": "no"}, ("`labctl destroy minion-1` and `labctl up --minions 1`",)),
+        ("ssh", {"phase": "Joining"}, ("labctl doctor",)),
+    ],
+)
+def test_what_brings_a_machine_back_is_said_in_full(provider, status, mends):
+    """A plain `labctl up` does not miss a machine that was destroyed, as its mend once promised."""
+
+    class Powers:
+        name, machines = "namespace", dict
+
+        def power_off(self, name): ...
+        def reset(self, name): ...
+        def pause(self, name): ...
+        def resume(self, name): ...
+
+    with pytest.raises(LabctlError) as error:
+        up._machines(
+            lab(Api(**status), LABCTL_READY_S="0.2"),
+            Powers() if provider == "namespace" else SimpleNamespace(name=provider, machines=dict),
+            1,
+        )
+    assert all(mend in error.value.mend for mend in mends), error.value.mend
+    assert provider == "namespace" or "destroy" not in error.value.mend
+
+
+def test_a_machine_that_is_on_and_whose_node_is_not_ready_is_asked_for_again():
+    """Its agent may have ended, with what starts it again: then nothing but a new join brings it back."""
+
+    class Silent(Api):
+        def get(self, path):
+            return {"items": []} if path == "/api/v1/nodes" else super().get(path)
+
+    api = Silent(phase="Ready")
+    provider = SimpleNamespace(name="namespace", machines=lambda: {"minion-1": SimpleNamespace(power=Power.ON, boot_id="b")})
+    with pytest.raises(LabctlError):
+        up._machines(lab(api, LABCTL_READY_S="0.2"), provider, 1)
+    assert api.machine["status"]["observedBootRequest"]
+
+
 def test_who_waits_for_a_machine_is_told_that_the_store_takes_no_more(monkeypatch, tmp_path):
     class Full(Api):
         def get(self, path):

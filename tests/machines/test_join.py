@@ -163,3 +163,9 @@ def test_look_is_read_line_by_line() -> None:
     assert (found.boot, found.arch, found.agent, found.stamp, found.certificate) == ("b-1", "aarch64", "0abc", "s", b"--")
     assert found.lacks == ("crun", "conmon")
     assert parse("") == parse("boot \nagent \n")
+
+
+def test_a_look_that_says_anything_is_bounded_and_no_mistake_of_ours() -> None:
+    """Its programs are the machine's, and root there puts what it likes in the place of `base64` or `uname`."""
+    found = parse(f"boot {'b' * 10_000}\narch {'a' * 10_000}\nstamp s\ncertificate A\n")
+    assert found.certificate == b"" and max(len(found.boot), len(found.arch)) <= 200

@@ -366,5 +366,19 @@ def test_a_request_to_a_running_machine_is_answered(play: Play) -> None:
     play(story)
 
 
+def test_a_request_to_a_running_machine_joins_it_anew(play: Play) -> None:
+    """What keeps its agent running may have been killed, and only the machine itself can tell."""
+
+    async def story(room: Room) -> None:
+        name = await room.up()
+        await room.phase(name, "Ready")
+        room.minions[name].stamp = ""  # nothing of it runs
+        await room.request(name, "token")
+        await room.until(lambda: room.minions[name].starts == 2)
+        await room.phase(name, "Ready")
+
+    play(story)
+
+
 def test_an_agent_file_is_named_by_its_bytes() -> None:
     assert Agent(b"a").file != Agent(b"b").file

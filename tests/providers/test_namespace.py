@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shlex
 import signal
@@ -476,6 +477,57 @@ def test_the_proxy_command_says_when_there_is_no_lab(lab: Lab) -> None:
 
     done = subprocess.run(command("dial", str(lab.state / "locks" / "init"), "10.245.1.11", "22"), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "the lab is not running\n")
+
+
+FREEZE = """
+for root in /sys/fs/cgroup/freezer /sys/fs/cgroup; do
+    [ -e $root/cgroup.procs ] || continue
+    mkdir -p $root/ice/below
+    for pid in $(ls /proc | grep '^[0-9]'); do [ $pid = $$ ] || echo $pid >$root/ice/below/cgroup.procs; done
+    for group in $root/ice/below $root/ice $root; do echo FROZEN >$group/freezer.state; echo 1 >$group/cgroup.freeze; done
+done 2>/dev/null
+"""
+
+
+@pytest.mark.parametrize("end", ["reset", "power_off", "destroy"])
+def test_a_machine_whose_root_froze_it_ends_all_the_same(lab: Lab, end: str) -> None:
+    """A process in a frozen group of version 1 does not die by SIGKILL: only the machine's own group was thawed, not those that its root made below it."""
+    provider = lab.provider()
+    before = provider.up(lab.spec()).boot_id
+    script = base64.b64encode(FREEZE.encode()).decode()
+    lab.ssh("minion-1", f"echo {script} | base64 -d >/tmp/freeze; setsid sh /tmp/freeze </dev/null >/dev/null 2>&1 &")
+    states = [
+        Path(f"/sys/fs/cgroup/{path}") / state
+        for path, state in (
+            (f"freezer/labctl/{lab.id}/minion-1/own", "freezer.state"),
+            (f"labctl/{lab.id}/minion-1/own/ice", "cgroup.freeze"),
+        )
+    ]
+    eventually(lambda: any(state.exists() and state.read_text() in ("FROZEN\n", "FREEZING\n", "1\n") for state in states), within_s=20)
+    getattr(provider, end)("minion-1")
+    found = provider.machines().get("minion-1")
+    if end == "destroy":
+        assert found is None
+    else:
+        assert found and found.boot_id != before and found.power is (Power.ON if end == "reset" else Power.OFF)
+    provider.destroy_lab()
+    assert lab.leftovers() == []
+
+
+def test_the_proxy_command_ends_quietly_by_an_interrupt(lab: Lab) -> None:
+    """A person's Ctrl-C reaches all programs of the terminal: nobody wants to read where each of them was."""
+    machine = lab.provider().up(lab.spec())
+    dial = subprocess.Popen(
+        ["sh", "-c", f"exec {machine.proxy_command}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert dial.stdout and dial.stdout.read(4) == b"SSH-"
+    dial.send_signal(signal.SIGINT)
+    assert dial.communicate(timeout=20)[1] == b""
+    assert dial.returncode == -signal.SIGINT
 
 
 def test_sshd_is_started_again_however_it_was_killed(lab: Lab) -> None:

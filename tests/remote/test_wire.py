@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.errors import Deadline, HostKeyMismatch, RemoteError, Unreachable
+from labctl.errors import CommandFailed, Deadline, HostKeyMismatch, RemoteError, Unreachable
 from labctl.remote import wire
 from labctl.remote.interface import Target, Terminal
 from labctl.remote.settings import RemoteSettings
@@ -23,6 +23,12 @@ FROM_MASTER = [
     wire.EndInput(4),
     wire.Credit(4, 10),
 ]
+
+
+def test_a_command_that_failed_is_told_in_one_line() -> None:
+    """`labctl up` printed twenty lines of a script before it said why that failed."""
+    said = CommandFailed("minion-1", ["/bin/sh", "-c", "# a script\nexit 1\n", "look"], 1, "one\ntwo\n").message
+    assert said == "minion-1: /bin/sh -c ... look exited 1: one two"
 
 
 @given(st.lists(st.sampled_from(FROM_MASTER), max_size=20), st.lists(st.integers(1, 200_000), max_size=30))

@@ -33,12 +33,13 @@ def container_id(uid: str, name: str, attempt: int) -> str:
 
 
 def read_json(path: str) -> Optional[Dict[str, Any]]:
-    """Read a JSON object. Return None if it is missing, or half written by a process that died."""
+    """Read a JSON object. Return None if it is missing, half written by a process that died, or no object."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
+            found = json.load(file)
+    except (OSError, ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def write_json(path: str, value: Any) -> None:

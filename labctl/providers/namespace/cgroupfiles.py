@@ -123,6 +123,13 @@ def inherit(parent: Path, folder: Path, name: str) -> None:
         write(folder / name, (parent / name).read_text())
 
 
+def write_below(folder: Path, name: str, value: str) -> None:
+    """Write a setting in the folder and in all below it. A group that goes meanwhile needs it no more."""
+    for here, _, _ in walk(folder):
+        with contextlib.suppress(OSError), open(os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=here), "w") as file:
+            file.write(value)
+
+
 def write(path: Path, value: str) -> None:
     """Write a setting. Raises ProviderError."""
     try:

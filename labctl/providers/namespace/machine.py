@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import msgspec
 
+from labctl import logfiles
 from labctl.decoding import from_json
 from labctl.errors import ProviderError
 from labctl.paths import remove_tree
@@ -34,6 +35,9 @@ from labctl.providers.settings import NamespaceSettings
 
 _T = TypeVar("_T")
 _FOLDERS = {"": 0o700, "work": 0o700, "root": 0o700, "storage": 0o700, "upper": 0o755}
+_RELEASE_AGAIN_S = 0.5
+_LINE_MAX = 300
+"""Bytes of its console's last line that are told. The machine's root can write there."""
 _FOLDERS_OF_ITS_ROOT = {"etc": 0o755, "etc/labctl": 0o755, "etc/ssh": 0o755, "root": 0o700, "root/.ssh": 0o700}
 """Below upper/, where the machine's root may have left anything: only the module `places` goes there."""
 
@@ -283,11 +287,20 @@ class NamespaceMachine:
     def _kill(self, pidfd: int) -> None:
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            self._cgroups.freeze(self.name, False)  # frozen processes die only after they are thawed
-            if not ended(pidfd, self._settings.kill_deadline_s):
+            if not self._ends(pidfd, self._settings.kill_deadline_s):
                 raise ProviderError(f"{self.name}: its init does not end {self._settings.kill_deadline_s:g} s after SIGKILL")
         finally:
             os.close(pidfd)
+
+    def _ends(self, pidfd: int, deadline_s: float) -> bool:
+        """Wait for the killed init's end. Frozen processes die only after they are thawed, and one that is not dead yet may freeze others."""
+        deadline = time.monotonic() + deadline_s
+        while True:
+            self._cgroups.release(self.name)
+            if ended(pidfd, min(_RELEASE_AGAIN_S, max(0.0, deadline - time.monotonic()))):
+                return True
+            if time.monotonic() >= deadline:
+                return False
 
     def _terminate(self, grace_s: float) -> None:
         deadline = time.monotonic() + grace_s
@@ -311,7 +324,7 @@ class NamespaceMachine:
 
     def _console_tail(self) -> str:
         try:
-            lines = (self.folder / "console.log").read_text(errors="replace").splitlines()
+            lines = logfiles.end(self.folder / "console.log", _LINE_MAX).decode(errors="replace").splitlines()
         except OSError:
             return ""
         return f"; it last said: {lines[-1]}" if lines else ""

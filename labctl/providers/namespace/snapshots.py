@@ -23,13 +23,15 @@ import msgspec
 
 from labctl.decoding import from_json
 from labctl.errors import ProviderError
-from labctl.paths import remove_tree
+from labctl.paths import read_file, remove_tree
 from labctl.providers.namespace import apart
 from labctl.providers.namespace.cgroup import Cgroups
 from labctl.providers.namespace.machine import NamespaceMachine
 from labctl.providers.protocol import MACHINE_NAME
 
 _KEPT = ("spec.json", "host_key", "host_key.pub", "upper", "storage")
+_FILES = ("spec.json", "host_key", "host_key.pub")
+_RECORD_BYTES_MAX = 1 << 20  # two hundred machines have 10 KB
 _AT_A_TIME = 8
 _FREEZE_DEADLINE_S = 10.0
 # It thaws at the end of its input: that is when the save is done, and also when the saving process was killed.
@@ -101,7 +103,7 @@ def read(folder: Path) -> list[Saved]:
     """Return the machines of a snapshot. Raises ProviderError if it is damaged, or if a part of one is a link: a machine's disk would be that of this host."""
     mend = "labctl snapshot delete, and save it again"
     try:
-        saved = from_json((folder / "machines.json").read_bytes(), list[Saved])
+        saved = from_json(read_file(folder / "machines.json", _RECORD_BYTES_MAX), list[Saved])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProviderError(f"the snapshot's machines can't be read: {error}", mend=mend) from error
     if len({each.name for each in saved}) < len(saved):
@@ -110,6 +112,9 @@ def read(folder: Path) -> list[Saved]:
         for path in (folder / each.name, *(folder / each.name / part for part in _KEPT)):
             if path.is_symlink():
                 raise ProviderError(f"{path} is a link, which no snapshot has", mend=mend)
+            wanted = path.is_file if path.name in _FILES else path.is_dir
+            if path.exists() and (not wanted() or (path.name in _FILES and path.stat().st_size > _RECORD_BYTES_MAX)):
+                raise ProviderError(f"{path} is not what a snapshot has there", mend=mend)
     return saved
 
 

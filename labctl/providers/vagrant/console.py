@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labctl import logfiles
+
 _BOOT = b"labctl: boot "
 _KEY = b"labctl: host key ssh-ed25519 "
 
@@ -16,7 +18,7 @@ _KEY = b"labctl: host key ssh-ed25519 "
 def last_boot(console: Path) -> tuple[str, str] | None:
     """Return (boot id, host key 'ssh-ed25519 AAAA...') of the latest boot, or None if it has not printed both, or the file can't be read."""
     try:
-        lines = console.read_bytes().splitlines()
+        lines = logfiles.end(console).splitlines()
     except OSError:
         return None
     boot = key = ""
@@ -31,7 +33,7 @@ def last_boot(console: Path) -> tuple[str, str] | None:
 def heard(console: Path) -> bool:
     """Tell whether a kernel has printed anything. The answer is also False if the file can't be read."""
     try:
-        return _BOOT in console.read_bytes()
+        return _BOOT in logfiles.end(console) or console.stat().st_size > logfiles.MOST_BYTES
     except OSError:
         return False
 

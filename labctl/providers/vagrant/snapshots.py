@@ -33,6 +33,7 @@ import msgspec
 
 from labctl.decoding import from_json
 from labctl.errors import ProviderError
+from labctl.paths import read_file
 from labctl.providers.protocol import MachineSpec, Power
 from labctl.providers.settings import VagrantSettings
 from labctl.providers.vagrant import shell
@@ -100,7 +101,7 @@ class SavedLab(msgspec.Struct, frozen=True):
 
 def read(folder: Path) -> SavedLab:
     try:
-        return from_json((folder / "lab.json").read_bytes(), SavedLab)
+        return from_json(read_file(folder / "lab.json", 1 << 20), SavedLab)
     except (OSError, msgspec.DecodeError) as error:
         raise ProviderError(f"the snapshot's machines can't be read: {error}", mend="labctl snapshot delete, and save it again") from error
 

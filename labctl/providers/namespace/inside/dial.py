@@ -6,6 +6,7 @@ must.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -39,15 +40,17 @@ def main(arguments: list[str]) -> int:
     connection.settimeout(None)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     threading.Thread(target=_send, args=(connection,), daemon=True).start()
-    while data := connection.recv(_CHUNK_BYTES):
-        _write(1, data)
+    with contextlib.suppress(OSError):  # the machine's end, or ssh's: ssh says which
+        while data := connection.recv(_CHUNK_BYTES):
+            _write(1, data)
     return 0
 
 
 def _send(connection: socket.socket) -> None:
-    while data := os.read(0, _CHUNK_BYTES):
-        connection.sendall(data)
-    connection.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(OSError):
+        while data := os.read(0, _CHUNK_BYTES):
+            connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -16,6 +16,7 @@ _QUIET = kernel.MS_NOSUID | kernel.MS_NOEXEC | kernel.MS_NODEV
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0), "net/tun": (10, 200)}
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx", "core": "/proc/kcore"}
 _DROPPED = {
+    "LINUX_IMMUTABLE": 9,
     "SYS_MODULE": 16,
     "SYS_RAWIO": 17,
     "SYS_PACCT": 20,
