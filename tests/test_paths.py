@@ -4,7 +4,9 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -97,8 +99,13 @@ def test_a_folder_that_nobody_may_look_into_is_no_lab_of_ours(tmp_path):
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files immutable")
-def test_a_tree_that_its_author_made_immutable_is_removed(tmp_path):
+def test_a_tree_that_its_author_made_immutable_is_removed():
     """Root on a namespace machine did, and the machine's files stayed on the host for ever."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # /tmp may be in memory, where no file is immutable
+        immutable_tree_is_removed(Path(folder))
+
+
+def immutable_tree_is_removed(tmp_path):
     kept = tmp_path / "kept"
     kept.write_text("of somebody else")
     below = tmp_path / "tree" / "a" / "b"

@@ -18,7 +18,7 @@ from tests.e2e.cluster import Cluster, condition, wait
 
 SERVICE_S = 10.0
 STATUS_S = 10.0
-READY_S = 15
+READY_S = 30
 PATIENCE_S = 8.0
 MENDS = ("up", "reset", "destroy")
 WEB = {
