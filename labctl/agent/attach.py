@@ -15,8 +15,8 @@ import termios
 PACKET_BYTES = 32 * 1024 + 1
 
 
-def attach(bundle: str, tty: bool) -> None:
-    """Serve until the container closes its streams, or the client is gone."""
+def attach(bundle: str, tty: bool, ends_with_input: bool) -> None:
+    """Serve until the container closes its streams, or the client is gone; with `ends_with_input`, also until the client's standard input ends."""
     folder = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.connect(f"/proc/self/fd/{folder}/attach")  # the path itself may be longer than a socket's may be
@@ -28,10 +28,10 @@ def attach(bundle: str, tty: bool) -> None:
             epoll.register(1, 0)
         with contextlib.suppress(PermissionError):  # a file or nothing: it can't be waited for, and there is no person at it
             epoll.register(0, select.EPOLLIN)
-        _pump(epoll, channel)
+        _pump(epoll, channel, ends_with_input)
 
 
-def _pump(epoll: select.epoll, channel: socket.socket) -> None:
+def _pump(epoll: select.epoll, channel: socket.socket, ends_with_input: bool) -> None:
     outputs = {2: sys.stdout.buffer, 3: sys.stderr.buffer}
     while True:
         for descriptor, _ in epoll.poll():
@@ -49,6 +49,8 @@ def _pump(epoll: select.epoll, channel: socket.socket) -> None:
                 typed = os.read(0, PACKET_BYTES - 1)
                 if typed:
                     channel.sendall(typed)
+                elif ends_with_input:  # conmon still reads what was sent, though this end is closed
+                    return
                 else:
                     epoll.unregister(0)
                     channel.shutdown(socket.SHUT_WR)

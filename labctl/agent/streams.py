@@ -13,7 +13,7 @@ import time
 
 from . import settings as settings_
 from .runtime.interface import Container, State
-from .runtime.records import Records
+from .runtime.records import Records, read_json
 from .times import parse
 
 FAILED, NOT_RUNNABLE, NOT_FOUND = 125, 126, 127
@@ -132,8 +132,17 @@ def _attach(arguments: argparse.Namespace, config: settings_.Settings) -> int:
 
     container = _running(config, arguments)
     bundle = Records(config.state_dir).bundle(container.pod_uid, container.name, container.attempt)
-    attach(bundle, arguments.tty)
+    attach(bundle, arguments.tty, _keeps_input_open(bundle))
     return 0
+
+
+def _keeps_input_open(bundle: str) -> bool:
+    """Tell whether the container's standard input stays open for later clients. Then an attachment has nothing to wait for when its client's ends.
+
+    So it is in containerd: only with `stdinOnce` does a client read on to the container's end.
+    """
+    asked = read_json(os.path.join(bundle, "container.json")) or {}
+    return bool(asked.get("stdin")) and not asked.get("stdin_once")
 
 
 def _forward(arguments: argparse.Namespace, config: settings_.Settings) -> int:

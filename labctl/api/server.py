@@ -116,7 +116,7 @@ class Server:
         }
         self._api_services = ApiServices(resources, clock.wall, self._verbs)
         self._reviews = Reviews(resources, self._authorizer, rbac, self._tokens)
-        streams = streaming.handlers(resources, self._authorizer, remote, settings)
+        streams = streaming.handlers(resources, self._authorizer, remote, settings, usage)
         self._special: Mapping[tuple[str, str], Handler] = {**streams, ("serviceaccounts", "token"): self._tokens.create}
         self._http: HttpServer | None = None
         self._listening: list[Listener] = []

@@ -133,4 +133,4 @@ def _containers(before: Mapping[str, Used], now: Mapping[str, Used], window_s: f
 
 def _rate(before: Used, now: Used, window_s: float) -> ContainerUse:
     spent_ns = now.cpu_ns - before.cpu_ns if now.cpu_ns >= before.cpu_ns else now.cpu_ns
-    return ContainerUse(max(0, int(spent_ns / window_s)), max(0, now.memory_bytes))
+    return ContainerUse(max(0, int(spent_ns / window_s)), max(0, now.memory_bytes), now.cpu_ns)

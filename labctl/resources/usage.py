@@ -9,10 +9,11 @@ import msgspec
 
 
 class ContainerUse(msgspec.Struct, frozen=True, gc=False):
-    """CPU in billionths of a core, on average over a window; memory now, without page cache that can be dropped."""
+    """CPU in billionths of a core, on average over a window; memory now, without page cache that can be dropped; CPU time since the start of what used it."""
 
     nanocores: int = 0
     memory_bytes: int = 0
+    cpu_ns: int = 0
 
 
 class NodeUse(msgspec.Struct, frozen=True):

@@ -43,6 +43,11 @@ class Machine:
         os.close(folder_fd)
         self.conmon.listen()
 
+    def asks(self, **more: object) -> None:
+        """Adds to what the container was made of."""
+        record = self.bundle / "container.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), **more}))
+
     def run(self, *command: str) -> subprocess.Popen[bytes]:
         argv = [
             sys.executable,
@@ -97,3 +102,25 @@ def test_an_attached_client_that_is_gone_ends_it(machine: Machine, ends_input: b
         process.stdout.close()
         assert process.wait(15) == 0
     process.stdin.close()
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_an_attachment_ends_with_its_input_where_the_containers_stays_open(machine: Machine, once: bool) -> None:
+    """As in containerd: who attaches with `kubectl run -i --leave-stdin-open` has said it all, and the container goes on alone."""
+    machine.asks(stdin=True, stdin_once=once)
+    process = machine.run("attach")
+    assert process.stdout is not None and process.stdin is not None
+    machine.conmon.settimeout(15)
+    container, _ = machine.conmon.accept()
+    with container:
+        container.settimeout(15)
+        process.stdin.write(b"typed")
+        process.stdin.close()
+        assert container.recv(100) == b"typed"
+        assert container.recv(100) == b""
+        if not once:
+            assert process.wait(15) == 0 and process.stdout.read() == b""
+            return
+        container.send(b"\x02said")
+        assert process.stdout.read(4) == b"said"
+    assert process.wait(15) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.remote.interface import Target
+from labctl.resources.usage import NoUsage, UsageReader
 from labctl.sim.remote import FakeHost, FakeRemote, Program, Shell
 from tests.inprocess import ApiServer
 
@@ -135,12 +136,12 @@ def running(name: str, *containers: str, phase: str = "Running") -> dict[str, An
 
 
 @asynccontextmanager
-async def lab(directory: Path) -> AsyncIterator[tuple[ApiServer, FakeHost, FakeRemote]]:
+async def lab(directory: Path, usage: UsageReader | None = None) -> AsyncIterator[tuple[ApiServer, FakeHost, FakeRemote]]:
     """An API server with minion-1 behind it, and a pod `web` that runs there."""
     host = FakeHost(programs={"python3": agent})
     remote = FakeRemote({ADDRESS: host})
     await remote.connect(Target("minion-1", ADDRESS, 22, "root", "", host.host_key))
-    async with ApiServer.running(directory, remote=remote) as api:
+    async with ApiServer.running(directory, remote=remote, usage=usage or NoUsage()) as api:
         await create(api, "nodes", {"metadata": {"name": "minion-1"}, "spec": {"podCIDR": "10.246.1.0/24"}})
         await make_pod(api, "web", "nginx")
         yield api, host, remote

@@ -50,6 +50,12 @@ async def test_exec_carries_input_to_its_end(lab: Lab) -> None:
     assert await api.kubectl("exec", "-i", "web", "--", "cat", stdin=text) == (0, text, "")
 
 
+async def test_a_command_that_reads_ends_at_once_where_the_client_gives_no_input(lab: Lab) -> None:
+    api, _, _ = lab
+    async with asyncio.timeout(20):
+        assert await api.kubectl("exec", "web", "--", "cat") == (0, "", "")
+
+
 async def test_a_terminal_and_its_size(lab: Lab) -> None:
     api, _, _ = lab
     async with api.session() as http:

@@ -1,6 +1,7 @@
 """Pods, as people meet them with the unmodified kubectl: looked into with `debug`, measured with `top`, scaled by what they use, reached from outside."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -122,6 +123,36 @@ def test_top_shows_who_burns(cluster, made):  # noqa: F811
     assert int(seen["sleeps"][2].removesuffix("m")) <= 5 and int(seen["sleeps"][3].removesuffix("Mi")) < 50, seen
     nodes = cluster.kubectl("top", "nodes").stdout
     assert "minion-1" in nodes and "minion-2" in nodes and "<unknown>" not in nodes, nodes
+
+
+def test_a_nodes_figures_are_there_as_a_kubelet_gives_them(cluster, made):  # noqa: F811
+    """The same figures as a summary and as samples, from the machine's own control groups; its pods, its health, a container's log."""
+    made(pod("burns", "sh", "-c", f"echo began; {BURNS}"))
+    running(cluster, "burns")
+    node = cluster.get("pod", "burns")["spec"]["nodeName"]
+
+    def asked(path):
+        return cluster.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/{path}").stdout
+
+    def summed():
+        pods = json.loads(asked("stats/summary"))["pods"]
+        return next((each for each in pods if each["podRef"]["name"] == "burns"), None)
+
+    assert asked("healthz") == "ok"
+    assert "burns" in [each["metadata"]["name"] for each in json.loads(asked("pods"))["items"]]
+    assert asked("containerLogs/default/burns/main") == "began\n"
+    first = wait(summed, "the machine tells of the pod", 60)
+    assert first["cpu"]["usageNanoCores"] > 10_000_000 and first["memory"]["workingSetBytes"] > 0
+    began = first["cpu"]["usageCoreNanoSeconds"]
+    assert began > 0
+    sample = re.compile(r'container_cpu_usage_seconds_total\{.*pod="burns".*\} (\S+) ')
+
+    def used(path):
+        found = [float(each) for each in sample.findall(asked(path))]
+        return max(found, default=0.0) * 1e9 > began
+
+    for path in ("metrics/resource", "metrics/cadvisor"):
+        wait(lambda path=path: used(path), f"{path} counts on", 60)
 
 
 def test_a_deployment_that_burns_grows(cluster):

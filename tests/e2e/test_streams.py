@@ -120,3 +120,18 @@ def test_clients_that_go_leave_nothing_on_the_machine_though_the_pod_is_silent(t
         finally:
             ended(client)
         wait(lambda: not agents(), f"nothing of {arguments[0]} is left")
+
+
+def test_an_attachment_ends_with_its_input_where_the_containers_input_stays_open(terminals):
+    """`kubectl run -i --leave-stdin-open` comes back, and the container goes on with all that was said."""
+    run = ("run", "stays", "--image=busybox", "--restart=OnFailure", "-i", "--leave-stdin-open", "--", "sh", "-c", "cat && echo closed")
+    said = terminals.kubectl(*run, input="abcd1234\n", timeout_s=60)
+    assert "closed" not in said.stdout
+    wait(lambda: terminals.kubectl("logs", "stays").stdout == "abcd1234\n", "the container heard it")
+    assert terminals.kubectl("attach", "-q", "-i", "stays", input="more\n", timeout_s=60).returncode == 0
+    wait(lambda: terminals.kubectl("logs", "stays").stdout == "abcd1234\nmore\n", "and what came later")
+    assert terminals.get("pod", "stays")["status"]["phase"] == "Running"
+
+
+def test_a_command_without_standard_input_has_none(terminals):
+    assert terminals.kubectl("exec", "waits", "--", "wc", "-c", timeout_s=60).stdout.strip() == "0"

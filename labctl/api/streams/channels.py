@@ -82,6 +82,8 @@ class Channels:
         carry = self._choose(call, machine)
         stream = await self._remote.open(machine, [*pods.AGENT, verb, *options, *rest], terminal=Terminal() if tty else None)
         try:
+            if verb == "exec" and not tty and not call.query.flag("stdin"):
+                await stream.end_input()  # else a command that reads would wait for input that nobody can give
             return await carry(call, stream)
         finally:
             await stream.close()

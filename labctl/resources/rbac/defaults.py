@@ -1,6 +1,6 @@
 """The roles and bindings that every lab has from its first start: Kubernetes' own, as far as labctl serves what they speak of.
 
-Left out are rules about what is not served (the group `extensions`, `nodes/proxy` and its kin, leasecandidates, device taints,
+Left out are rules about what is not served (the group `extensions`, leasecandidates, device taints,
 `/flagz` and `/statusz`), and roles that only parts of Kubernetes need which labctl has not or does not run under a name of their own: kubelet-api-admin,
 one for each controller but for the two by whose names aggregated servers are asked, and the Roles of kube-system and kube-public for leader election and bootstrapping.
 

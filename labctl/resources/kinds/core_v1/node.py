@@ -8,7 +8,7 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, NONE, UNKNOWN, joined
-from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.core_v1 import resource_rules
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
@@ -192,7 +192,10 @@ KIND = Kind(
     view=Node,
     short_names=("no",),
     columns=COLUMNS,
-    subresources=(status_rules.subresource(_status, defaults=lambda node: status_defaults(node.get("status") or {})),),
+    subresources=(
+        status_rules.subresource(_status, defaults=lambda node: status_defaults(node.get("status") or {})),
+        Subresource("proxy", ("create", "delete", "get", "patch", "update"), kind="NodeProxyOptions"),
+    ),
     has_status=True,
     prepare=prepare,
     validate=validate,
