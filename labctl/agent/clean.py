@@ -27,8 +27,7 @@ def clean(config: str, keep_images: bool = False) -> int:
     left = removal.remove(settings)  # before the pods, which they act on
     if os.path.isdir(settings.state_dir):
         asyncio.run(_close_all(settings, keep_records=keep_images))
-        for target in linux.mounts_below(settings.state_dir):
-            linux.unmount(target)
+        linux.unmount_below(settings.state_dir)
     Cgroups(settings.cgroup_root).remove()
     left += remove()
     relay.remove()

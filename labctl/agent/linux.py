@@ -10,7 +10,8 @@ import re
 import threading
 from typing import Callable, List, Optional
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 8, 32, 4096, 16384
+MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 18, 1 << 19, 1 << 20
 MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x04000000, 0x08000000, 0x20000000, 0x40000000
 _MOUNT_SETATTR = 442  # on every architecture
@@ -64,6 +65,16 @@ def mounts_below(folder: str) -> "list[str]":
     with open("/proc/self/mounts", "rb") as file:
         targets = [os.fsdecode(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), line.split()[1])) for line in file]
     return sorted((each for each in targets if each.startswith(folder.rstrip("/") + "/")), key=len, reverse=True)
+
+
+def unmount_below(folder: str) -> None:
+    """Unmount all that is mounted inside a folder, and only there: where mounts are shared, one's end is otherwise the end of what it shows elsewhere."""
+    targets = mounts_below(folder)
+    for target in targets:
+        with contextlib.suppress(OSError):  # it is gone meanwhile
+            mount("", target, None, MS_SLAVE)
+    for target in targets:
+        unmount(target)
 
 
 def unshare(flags: int) -> None:

@@ -442,6 +442,25 @@ async def test_a_sub_path_shows_what_is_below_and_its_end_takes_nothing_along(ru
 
 
 @pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+async def test_the_end_of_a_sub_path_ends_no_mount_of_a_machine_whose_mounts_are_shared(runtime, spec, tmp_path):
+    """As all are where systemd is the init."""
+    volume = tmp_path / "shared"
+    volume.mkdir()
+    linux.mount("tmpfs", str(volume), "tmpfs")
+    linux.mount("", str(volume), None, linux.MS_SHARED)
+    (volume / "a" / "b").mkdir(parents=True)
+    linux.mount("tmpfs", str(volume / "a" / "b"), "tmpfs")
+    try:
+        await runtime.open(sandbox())
+        await runtime.start(spec(mounts=(Mount(str(volume), "/w", below="a"),)))
+        await runtime.close("u1")
+        assert linux.mounts_below(str(volume)) == [str(volume / "a" / "b")]
+    finally:
+        for target in (*linux.mounts_below(str(volume)), str(volume)):
+            linux.unmount(target)
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
 async def test_only_a_recursive_mount_keeps_what_lies_below_it_from_being_written(runtime, spec, tmp_path):
     await runtime.open(sandbox())
     (tmp_path / "volume" / "below").mkdir(parents=True)

@@ -159,8 +159,7 @@ class CrunRuntime:
     def _unmake(self, uid: str, folder: str, veth: str) -> None:
         processes.release(os.path.join(folder, "ns"))
         sandbox.unmake(os.path.join(folder, "ns"), veth)
-        for target in linux.mounts_below(folder):  # shm, volumes in memory, what a killed agent left
-            linux.unmount(target)
+        linux.unmount_below(folder)  # shm, volumes in memory, what a killed agent left
         self._cgroups.close(uid)
 
     # -- containers
@@ -324,8 +323,7 @@ class CrunRuntime:
         if os.path.isdir(os.path.join(self.crun_root, identity)):
             await conmon.crun(self.crun_root, "delete", "--force", identity)
         if os.path.isdir(os.path.join(bundle, "rootfs")):
-            for target in linux.mounts_below(bundle):
-                linux.unmount(target)
+            linux.unmount_below(bundle)
             await self._remove(*(os.path.join(bundle, each) for each in ("upper", "work", "rootfs")))
 
     async def _discard(self, identity: str, bundle: str) -> None:
@@ -336,8 +334,7 @@ class CrunRuntime:
     async def _remove(self, *paths: str) -> None:
         """Remove folders. What is still mounted below them is unmounted first, else the removal would go on inside of a volume."""
         for path in paths:
-            for target in linux.mounts_below(path):
-                linux.unmount(target)
+            linux.unmount_below(path)
         await trees.remove_trees(*paths)
 
     @staticmethod
