@@ -24,7 +24,7 @@ from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.errors import ApiError
 from labctl.resources import names
-from labctl.resources.service import AUTHENTICATED, MASTERS, NODE_PREFIX, NODES, SERVICE_ACCOUNT_PREFIX, User
+from labctl.resources.service import AUTHENTICATED, MASTERS, NODE_PREFIX, NODES, SERVICE_ACCOUNT_PREFIX, User, account_groups
 
 GROUP = "authentication.k8s.io"
 NODE_OF_TOKEN = "authentication.kubernetes.io/node-name"
@@ -139,7 +139,7 @@ def _complete(wanted: User, *, constrained: bool) -> User:
     """Return the user with the groups that an authenticator adds: a ServiceAccount's own if none is named, a node's, and that of all known users."""
     groups = wanted.groups
     if not groups and (account := _account(wanted.name)):
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{account[0]}")
+        groups = account_groups(account[0])
     if constrained and _node(wanted.name):
         groups = (NODES,)
     nobody = "system:unauthenticated"

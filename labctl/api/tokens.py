@@ -24,7 +24,7 @@ from labctl.resources.kind import FieldError, Object
 from labctl.resources.plurals import NODES, PODS, SERVICE_ACCOUNTS
 from labctl.resources.resources import Resources
 from labctl.resources.schema.validate import decode
-from labctl.resources.service import AUTHENTICATED, ISSUER, SERVICE_ACCOUNT_PREFIX, User
+from labctl.resources.service import AUTHENTICATED, ISSUER, SERVICE_ACCOUNT_PREFIX, User, account_groups
 from labctl.resources.verbs.subresources import body_kind
 from labctl.tokens import ALGORITHM, Claims, TokenKeys
 
@@ -206,5 +206,5 @@ def _user(claims: Claims, private: Object) -> User:
     for kind in ("node", "pod"):
         if kind in private:
             extra += [(f"{_EXTRA}{kind}-{field}", (private[kind][field],)) for field in ("name", "uid")]
-    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
+    groups = (*account_groups(namespace), AUTHENTICATED)
     return User(f"{SERVICE_ACCOUNT_PREFIX}{namespace}:{account['name']}", groups, account["uid"], tuple(extra))

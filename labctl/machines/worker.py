@@ -152,10 +152,10 @@ class MachineWorker:
         if not (self._on() and self.known.real == real):
             self._record_event("Normal", "Booted", f"is on after {self._tools.clock.now() - started:.2f} s")
         self.known.real, self.known.refused, self.known.attempts = real, "", 0
-        if was_on == real.boot_id:
-            self.known.joined = (
-                ""  # who asks for the boot of a machine that is on misses its node: what keeps its agent running may have ended
-            )
+        if (
+            was_on == real.boot_id
+        ):  # who asks for the boot of a machine that is on misses its node: what keeps its agent running may have ended
+            self.known.joined = ""
         phase = Phase.READY if self.known.joined == real.boot_id and self._registered(real) else Phase.JOINING
         await self._write(status.booted(real, request, phase, self._tools.clock.wall()))
 

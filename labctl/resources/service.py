@@ -46,6 +46,16 @@ class User(msgspec.Struct, frozen=True):
 SYSTEM = User("system:labctl", (MASTERS,))
 
 
+def account_groups(namespace: str) -> tuple[str, ...]:
+    """Return the groups that a ServiceAccount of this namespace is in, beside that of all known users."""
+    return "system:serviceaccounts", f"system:serviceaccounts:{namespace}"
+
+
+def controller(name: str) -> User:
+    """Return the user by whose name one of the controllers asks other servers, as Kubernetes' own does: a ServiceAccount of kube-system."""
+    return User(f"{SERVICE_ACCOUNT_PREFIX}kube-system:{name}", (*account_groups("kube-system"), AUTHENTICATED))
+
+
 class WriteOptions(msgspec.Struct, frozen=True):
     """The query parameters of a write, as in Kubernetes' API."""
 

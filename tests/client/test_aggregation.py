@@ -162,13 +162,7 @@ def wardle(labctl_api: Any, tmp_path: Path) -> Iterator[Wardle]:
     assert json.loads(config["data"]["requestheader-allowed-names"]) == ["front-proxy-client"]
     server = Wardle(tmp_path / "wardle", config["data"]["requestheader-client-ca-file"], f"wardle.{labctl_api.namespace}.svc")
     server.start()
-    service = {
-        "kind": "Service",
-        "apiVersion": "v1",
-        "metadata": {"name": "wardle"},
-        "spec": {"type": "ExternalName", "externalName": "localhost"},
-    }
-    labctl_api.apply(service)
+    labctl_api.apply(service_of("wardle"))
     labctl_api.apply(registration(labctl_api, server))
     try:
         yield server
@@ -176,18 +170,28 @@ def wardle(labctl_api: Any, tmp_path: Path) -> Iterator[Wardle]:
         server.stop()
 
 
-def registration(api: Any, server: Wardle) -> dict[str, Any]:
-    reference = {"name": "wardle", "namespace": api.namespace, "port": server.port}
+def service_of(name: str) -> dict[str, Any]:
+    """A Service that leads to loopback."""
+    return {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": name},
+        "spec": {"type": "ExternalName", "externalName": "localhost"},
+    }
+
+
+def registration(api: Any, server: Wardle, service: str = "wardle", group: str = GROUP, version: str = VERSION) -> dict[str, Any]:
+    reference = {"name": service, "namespace": api.namespace, "port": server.port}
     bundle = base64.b64encode(server.authority.certificate_pem).decode()
     spec = {
-        "group": GROUP,
-        "version": VERSION,
+        "group": group,
+        "version": version,
         "groupPriorityMinimum": 2000,
         "versionPriority": 200,
         "service": reference,
         "caBundle": bundle,
     }
-    return {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"{VERSION}.{GROUP}"}, "spec": spec}
+    return {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"{version}.{group}"}, "spec": spec}
 
 
 def available(api: Any) -> dict[str, Any]:

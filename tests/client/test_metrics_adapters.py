@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.client.test_aggregation import Wardle
+from tests.client.test_aggregation import Wardle, registration, service_of
 
 EXTERNAL, CUSTOM = "external.metrics.k8s.io", "custom.metrics.k8s.io"
+SERVED = ((EXTERNAL, "v1beta1"), (CUSTOM, "v1beta2"))
 CONTROLLER = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
 
 
@@ -29,7 +29,7 @@ class Adapter(Wardle):
 
     async def _serve(self) -> None:
         app = web.Application()
-        for group, version in ((EXTERNAL, "v1beta1"), (CUSTOM, "v1beta2")):
+        for group, version in SERVED:
             app.router.add_get(f"/apis/{group}/{version}", self._discover)
         app.router.add_get(f"/apis/{EXTERNAL}/v1beta1/namespaces/{{namespace}}/{{metric}}", self._metric)
         app.router.add_get(f"/apis/{CUSTOM}/v1beta2/namespaces/{{namespace}}/{{resource}}/{{name}}/{{metric}}", self._metric)
@@ -61,27 +61,9 @@ def adapter(labctl_api: Any, tmp_path: Path) -> Iterator[Adapter]:
     config = json.loads(labctl_api.kubectl("get", "-n", "kube-system", "configmap", "extension-apiserver-authentication", "-o", "json"))
     server = Adapter(tmp_path / "adapter", config["data"]["requestheader-client-ca-file"], f"adapter.{labctl_api.namespace}.svc")
     server.start()
-    labctl_api.apply(
-        {
-            "kind": "Service",
-            "apiVersion": "v1",
-            "metadata": {"name": "adapter"},
-            "spec": {"type": "ExternalName", "externalName": "localhost"},
-        }
-    )
-    bundle = base64.b64encode(server.authority.certificate_pem).decode()
-    for group, version in ((EXTERNAL, "v1beta1"), (CUSTOM, "v1beta2")):
-        spec = {
-            "group": group,
-            "version": version,
-            "groupPriorityMinimum": 100,
-            "versionPriority": 100,
-            "service": {"name": "adapter", "namespace": labctl_api.namespace, "port": server.port},
-            "caBundle": bundle,
-        }
-        labctl_api.apply(
-            {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"{version}.{group}"}, "spec": spec}
-        )
+    labctl_api.apply(service_of("adapter"))
+    for group, version in SERVED:
+        labctl_api.apply(registration(labctl_api, server, "adapter", group, version))
         labctl_api.kubectl("wait", "--for=condition=Available", f"apiservice/{version}.{group}", "--timeout=20s")
     try:
         yield server

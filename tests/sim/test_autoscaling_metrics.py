@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from labctl.controllers.autoscaling.autoscalers import Autoscalers
 from labctl.resources.measures import CUSTOM, EXTERNAL, Measured, NoMetrics, Query
 from labctl.sim.clock import run
 from labctl.sim.objects import deployment
@@ -15,15 +16,18 @@ PODS_CALLED = "<pods>"  # in the place of the pods' names
 
 
 class Adapter:
-    """Answers each query a moment after it was first asked, with the numbers of `says` by the metric's name, or with their text."""
+    """Answers each query a moment after it was first asked, with the numbers of `says` by the metric's name, or with their text. An answer stays for 5 s."""
 
     def __init__(self, **says):
-        self.says, self.asked, self.world = says, [], None
+        self.says, self.asked, self.world, self.answered_s = says, [], None, {}
 
     def read(self, query):
-        self.asked.append(query)
-        if self.asked.count(query) % 3:
-            return None
+        now = self.world.clock.now()
+        if now - self.answered_s.get(query, -10.0) > 5.0:
+            self.asked.append(query)
+            if self.asked.count(query) % 3:
+                return None
+            self.answered_s[query] = now
         found = self.says[query.metric]
         if isinstance(found, dict) and PODS_CALLED in found:
             names = sorted(pod.metadata.name for pod in self.world.client.list("pods") if pod.active)
@@ -211,6 +215,26 @@ def test_a_target_that_somebody_else_brought_to_zero_is_left_alone():
         await until(world, lambda: said(world, "ScalingActive") == ("False", "ScalingDisabled"), 20)
         await asyncio.sleep(100)
         assert size(world) == 0 and said(world, "ScaledToZero") is None
+
+    lived(story, adapter)
+
+
+def test_while_a_server_is_asked_nothing_else_is_looked_at():
+    class Silent(NoMetrics):
+        world, asked = None, 0
+
+        def read(self, query):
+            self.asked += 1
+
+    adapter = Silent()
+
+    async def story(world):
+        looked, whole = [], Autoscalers._rivals
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Autoscalers, "_rivals", lambda *given: looked.append(1) or whole(*given))
+            await world.client.create(AUTOSCALERS, autoscaler(metrics=[metric("External", "jobs", value="10")]))
+            await asyncio.sleep(10)
+        assert adapter.asked > 50 and len(looked) == 1
 
     lived(story, adapter)
 

@@ -24,17 +24,14 @@ from labctl.resources.elsewhere import EMPTY, PENDING, Left
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
 from labctl.resources.kinds.core_v1.namespace import Namespace
 from labctl.resources.plurals import NAMESPACES, PODS
-from labctl.resources.service import User
+from labctl.resources.service import controller
 
 LOOK_S = 0.5
 DEADLINE_S = 15.0  # for one answer
 AT_ONCE = 8  # namespaces that are emptied side by side
 DELETED_MAX = 500  # objects of one kind that are deleted one by one before the next look
 _LIST_BYTES_MAX = 8 << 20
-_CONTROLLER = User(
-    "system:serviceaccount:kube-system:namespace-controller",
-    ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"),
-)
+_CONTROLLER = controller("namespace-controller")
 _GONE = (404, 405)  # of a kind that the server does not have any more, or that has no such verb
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from labctl.remote.wire import printable
 from labctl.resources import quantities
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
 from labctl.resources.measures import CUSTOM, EXTERNAL, Measured, Query, unregistered
-from labctl.resources.service import User
+from labctl.resources.service import controller
 
 FRESH_S = 5.0  # an answer's age until the next question, less than an autoscaler's period
 KEPT_S = 60.0
@@ -31,10 +31,7 @@ AT_ONCE = 16
 QUERIES_MAX = 2000
 _BYTES_MAX, _ITEMS_MAX = 4 << 20, 20_000
 _VERSIONS: Mapping[str, Sequence[str]] = {CUSTOM: ("v1beta2", "v1beta1"), EXTERNAL: ("v1beta1",)}
-_CONTROLLER = User(
-    "system:serviceaccount:kube-system:horizontal-pod-autoscaler",
-    ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"),
-)
+_CONTROLLER = controller("horizontal-pod-autoscaler")
 
 
 class _Object(msgspec.Struct, rename="camel"):
@@ -111,11 +108,8 @@ class Measures:
                 known.said, known.answered_s = said, self._clock.now()
 
     def _service(self, query: Query) -> APIService | None:
-        found = {one.spec.version: one for one in self._services() if one.spec.group == query.group}
-        return next(
-            (found[version] for version in (*found, *_VERSIONS[query.group]) if version in found and version in _VERSIONS[query.group]),
-            None,
-        )
+        served = (one for one in self._services() if one.spec.group == query.group)
+        return next((one for one in served if one.spec.version in _VERSIONS[query.group]), None)
 
     async def _ask(self, query: Query) -> Measured | str:
         one = self._service(query)

@@ -12,11 +12,13 @@ from aiohttp import web
 
 from labctl.api import answer
 from labctl.api.call import Call
+from labctl.api.metrics import CONTENT_TYPE
 from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.api.streams import node_samples, node_summary, pods
 from labctl.api.streams.logs import Logs
 from labctl.api.streams.node_reading import Reading
+from labctl.api.streams.proxy import split_name
 from labctl.errors import ApiError
 from labctl.remote.interface import Remote
 from labctl.resources.encoding import client_bytes
@@ -30,7 +32,6 @@ from labctl.resources.usage import UsageReader
 from labctl.store.interface import Entry
 
 _PORTS = ("", "10250")
-SAMPLES = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Nodes:
@@ -62,8 +63,7 @@ class Nodes:
 
     def _node(self, call: Call) -> Node:
         """Return the node, whose agent reports. Raises 404, and 503 if there is nothing to reach."""
-        parts = call.target.name.split(":")
-        name, port = (parts[1], parts[2]) if len(parts) == 3 else (parts[0], "".join(parts[1:2]))
+        _, name, port = split_name(call.target.name)
         node = self._resources.view(self._resources.get(call.kind, "", name))
         assert isinstance(node, Node)
         if port not in _PORTS:
@@ -83,10 +83,10 @@ class Nodes:
         return answer.CompleteResponse(node_summary.encoded(await self._read(node)))
 
     async def _resource(self, node: Node) -> web.StreamResponse:
-        return answer.CompleteResponse(node_samples.resource(await self._read(node)), 200, SAMPLES)
+        return answer.CompleteResponse(node_samples.resource(await self._read(node)), 200, CONTENT_TYPE)
 
     async def _cadvisor(self, node: Node) -> web.StreamResponse:
-        return answer.CompleteResponse(node_samples.cadvisor(await self._read(node)), 200, SAMPLES)
+        return answer.CompleteResponse(node_samples.cadvisor(await self._read(node)), 200, CONTENT_TYPE)
 
     async def _read(self, node: Node) -> Reading:
         """Return what the minion says of its use, at most 15 s old, with the pods that it has a say about. Raises 503."""

@@ -45,7 +45,7 @@ class Proxy:
         self._settings = settings
 
     async def pod(self, call: Call) -> web.StreamResponse:
-        scheme, name, port = _split(call.target.name)
+        scheme, name, port = split_name(call.target.name)
         pod = self._view("pods", call.target.namespace, name)
         if not _may_be_a_pods(pod.status.pod_ip):
             raise status.bad_request("address not allowed")
@@ -53,7 +53,7 @@ class Proxy:
         return await self._forward(call, Backend(pods.machine_of(pod), pod.status.pod_ip, number, scheme))
 
     async def service(self, call: Call) -> web.StreamResponse:
-        scheme, name, port = _split(call.target.name)
+        scheme, name, port = split_name(call.target.name)
         service = self._view("services", call.target.namespace, name)
         endpoints = self._endpoints(call.target.namespace, name)
         for backend in choices(service, endpoints, port):
@@ -137,7 +137,7 @@ def _may_be_a_pods(address: str) -> bool:
     return not names.outside_address(address) and not ip_address(address).is_multicast
 
 
-def _split(name: str) -> tuple[str, str, str]:
+def split_name(name: str) -> tuple[str, str, str]:
     """Splits `name`, `name:port` or `scheme:name:port` into (scheme, name, port)."""
     parts = name.split(":")
     if len(parts) < 3:

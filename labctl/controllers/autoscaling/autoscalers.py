@@ -21,7 +21,7 @@ from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Reco
 from labctl.resources.kinds.autoscaling_v2.horizontalpodautoscaler import HorizontalPodAutoscaler, Rules
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition
-from labctl.resources.measures import MetricReader, NoMetrics
+from labctl.resources.measures import MetricReader, NoMetrics, Query
 from labctl.resources.plurals import AUTOSCALERS, PODS
 from labctl.resources.quantities import parse as amount_of
 from labctl.resources.registry import Registry
@@ -78,6 +78,7 @@ class Autoscalers:
         self._measures = measures
         self._history: dict[str, History] = {}  # by uid
         self._decisions: dict[Key, tuple[float, Decision]] = {}
+        self._asked: dict[Key, Query] = {}  # what a server was being asked for at the last look
         self.watches = {AUTOSCALERS: _changed}
         self.indexes: Mapping[tuple[str, str], Index] = {}
 
@@ -85,7 +86,11 @@ class Autoscalers:
         autoscaler: HorizontalPodAutoscaler | None = view.get(AUTOSCALERS, key)
         if autoscaler is None or autoscaler.metadata.deletion_timestamp is not None:
             self._decisions.pop(key, None)
+            self._asked.pop(key, None)
             return NOTHING
+        if (asked := self._asked.pop(key, None)) and self._measures.read(asked) is None:
+            self._asked[key] = asked  # nothing else is looked at meanwhile: a slow server costs no look at all pods and autoscalers
+            return Plan([], ANSWER_S)
         target, why = self._target(view, autoscaler)
         if target is None:
             decision = Decision(
@@ -97,7 +102,8 @@ class Autoscalers:
         else:
             try:
                 decision = self._decide(view, autoscaler, target, now)
-            except NotYet:
+            except NotYet as waiting:
+                self._asked[key] = waiting.query
                 return Plan([], ANSWER_S)
         self._decisions[key] = (now, decision)
         return Plan(list(_actions(view, autoscaler, target, decision)), EVERY_S, decision.reason)
@@ -186,19 +192,19 @@ class Autoscalers:
         """Raises NotYet if nothing can be said before a server has answered."""
         site = self._site(view, autoscaler, target)
         counts, shown, failures = [], [], []
-        waits = False
+        waiting: NotYet | None = None
         for metric in autoscaler.spec.metrics:
             try:
                 asked = metrics.ask(metric, site)
                 counts.append((asked.replicas, asked.title))
                 shown.append(asked.shown)
-            except NotYet:
-                waits = True  # the others are read nevertheless, so that all servers are asked at once
+            except NotYet as asking:
+                waiting = asking  # the others are read nevertheless, so that all servers are asked at once
             except NoCount as why:
                 failures.append((metric, str(why)))
                 shown.append({"type": ""})
-        if waits:
-            raise NotYet
+        if waiting:
+            raise waiting
         most, title = max(counts, key=lambda each: each[0], default=(0, ""))
         trouble = [(f"FailedGet{metric.type}Metric", why) for metric, why in failures]
         if failures and (not counts or most < target.replicas):
@@ -315,20 +321,17 @@ def _status(
         conditions.append(_written(kind, word, new[1], new[2], since))
         changed = changed or old is None or (old.status, old.reason, old.message) != (word, new[1], new[2])
     desired = decision.current if decision.desired is None else decision.desired
-    metrics = (
-        _unchanged_metrics(view, autoscaler)
-        if decision.recommended is None and not decision.metrics
-        else [dict(each) for each in decision.metrics]
-    )
+    shown = _unchanged_metrics(view, autoscaler)
+    told = shown if decision.recommended is None and not decision.metrics else [dict(each) for each in decision.metrics]
     numbers = (before.observed_generation, before.current_replicas, before.desired_replicas)
     same = numbers == (autoscaler.metadata.generation, decision.current, desired) and not changed and not scaled
-    if same and _unchanged_metrics(view, autoscaler) == metrics:
+    if same and shown == told:
         return None
     status: dict[str, Any] = {
         "observedGeneration": autoscaler.metadata.generation,
         "currentReplicas": decision.current,
         "desiredReplicas": desired,
-        "currentMetrics": metrics or None,
+        "currentMetrics": told or None,
         "conditions": conditions,
     }
     return {**status, **({"lastScaleTime": now} if scaled else {})}

@@ -6,7 +6,7 @@ Pods that only began, or whose reading is missing, count in the way that changes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from labctl.clock import parse_rfc3339
@@ -51,7 +51,7 @@ def count(metric: ResourceMetric, pods: Sequence[Pod], current: int, usage: Usag
     """Raises NoCount."""
     if not pods:
         raise NoCount("no pods returned by selector while calculating replica count")
-    groups = _grouped(metric, pods, usage, wall_s)
+    groups = _grouped(pods, lambda pod: _reading(metric, pod, usage), lambda pod: metric.name == "cpu" and _only_began(pod, usage, wall_s))
     if not groups.used:
         if any(_reading(metric, pod, usage) is not None for pod in pods):
             raise NoCount("did not receive metrics for targeted pods (pods might be unready)")
@@ -76,16 +76,10 @@ def plain(values: Mapping[str, int], pods: Sequence[Pod], current: int, target: 
     """Return what a number of each pod asks for (in thousandths, by the pod's name), whose average is to be `target`. Raises NoCount."""
     if not pods:
         raise NoCount("no pods returned by selector while calculating replica count")
-    counted = [pod for pod in pods if pod.metadata.deletion_timestamp is None and pod.status.phase != "Failed"]
-    used = {
-        pod.metadata.name: values[pod.metadata.name] for pod in counted if pod.metadata.name in values and pod.status.phase != "Pending"
-    }
-    if not used:
+    groups = _grouped(pods, lambda pod: values.get(pod.metadata.name))
+    if not groups.used:
         raise NoCount("did not receive metrics for targeted pods (pods might be unready)")
-    unready = [pod.metadata.name for pod in counted if pod.status.phase == "Pending"]
-    missing = [pod.metadata.name for pod in counted if pod.status.phase != "Pending" and pod.metadata.name not in values]
-    average = sum(used.values()) // len(used)
-    groups, weights = _Groups(len(used), used, unready, missing), {pod.metadata.name: 1 for pod in pods}
+    average, weights = sum(groups.used.values()) // len(groups.used), {pod.metadata.name: 1 for pod in pods}
     return Count(_replicas(groups, current, average / target, tolerance, weights, target, at_most=target), average)
 
 
@@ -116,7 +110,10 @@ def _replicas(
     return replicas
 
 
-def _grouped(metric: ResourceMetric, pods: Sequence[Pod], usage: UsageReader, wall_s: float) -> _Groups:
+def _grouped(
+    pods: Sequence[Pod], reading: Callable[[Pod], int | None], says_nothing: Callable[[Pod], bool] = lambda _pod: False
+) -> _Groups:
+    """`reading` returns a pod's number; `says_nothing` tells of one that has a number whether it counts as unready all the same."""
     ready, used, unready, missing = 0, {}, [], []
     for pod in pods:
         name = pod.metadata.name
@@ -125,10 +122,10 @@ def _grouped(metric: ResourceMetric, pods: Sequence[Pod], usage: UsageReader, wa
         if pod.status.phase == "Pending":
             unready.append(name)
             continue
-        amount = _reading(metric, pod, usage)
+        amount = reading(pod)
         if amount is None:
             missing.append(name)
-        elif metric.name == "cpu" and _only_began(pod, usage, wall_s):
+        elif says_nothing(pod):
             unready.append(name)
         else:
             ready += 1

@@ -31,7 +31,10 @@ _EACH = {"Pods": "pods metric", "Object": "object metric"}
 
 
 class NotYet(Exception):
-    """A server is being asked."""
+    """A server is being asked for `query`."""
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
 
 
 class Site(NamedTuple):
@@ -157,7 +160,7 @@ def _custom(site: Site, source: OtherMetric, resource: str, name: str, selector:
 def _values(site: Site, query: Query, unable: str, of: str = "") -> Sequence[tuple[str, int]]:
     said = site.metrics.read(query)
     if said is None:
-        raise NotYet
+        raise NotYet(query)
     if isinstance(said, str):
         which = "external" if query.group == EXTERNAL else "custom"
         raise NoCount(f"{unable}unable to fetch metrics from {which} metrics API: {said}{of}")

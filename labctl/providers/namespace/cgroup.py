@@ -76,9 +76,6 @@ class Cgroups(Protocol):
     def thaw(self, machine: str) -> tuple[Path, str]:
         """Return the file to write, and the word that thaws the machine."""
 
-    def release(self, machine: str) -> None:
-        """Thaw the machine with every group that its root froze, because a process that is frozen does not die."""
-
     def remove(self, machine: str, deadline_s: float) -> None:
         """Wait until the machine's cgroup is empty, then remove it. An unknown machine is no error."""
 
@@ -115,6 +112,12 @@ def kill(cgroups: Cgroups, machine: str) -> None:
         os.close(pidfd)
 
 
+def release(cgroups: Cgroups, machine: str) -> None:
+    """Thaw the machine with every group that its root froze, because a process that is frozen does not die."""
+    file, word = cgroups.thaw(machine)
+    cgroupfiles.write_below(file.parent, file.name, word)
+
+
 def clear(cgroups: Cgroups, machine: str, deadline_s: float) -> None:
     """Kill everything in the machine's cgroup, also what enters it meanwhile, and remove it. ProviderError if that takes too long.
 
@@ -124,7 +127,7 @@ def clear(cgroups: Cgroups, machine: str, deadline_s: float) -> None:
     deadline = time.monotonic() + deadline_s
     while True:
         kill(cgroups, machine)
-        cgroups.release(machine)
+        release(cgroups, machine)
         left_s = deadline - time.monotonic()
         try:
             cgroups.remove(machine, min(left_s, _KILL_AGAIN_S))
@@ -233,9 +236,6 @@ class V1:
     def thaw(self, machine: str) -> tuple[Path, str]:
         return self._freezer(machine) / "freezer.state", "THAWED"
 
-    def release(self, machine: str) -> None:
-        cgroupfiles.write_below(self._freezer(machine), "freezer.state", "THAWED")
-
     def remove(self, machine: str, deadline_s: float) -> None:
         for hierarchy in self._trees():
             cgroupfiles.remove(hierarchy / _TOP / self._lab / machine, deadline_s)
@@ -335,9 +335,6 @@ class V2:
 
     def thaw(self, machine: str) -> tuple[Path, str]:
         return self._folder(machine) / "cgroup.freeze", "0"
-
-    def release(self, machine: str) -> None:
-        cgroupfiles.write_below(self._folder(machine), "cgroup.freeze", "0")
 
     def remove(self, machine: str, deadline_s: float) -> None:
         cgroupfiles.remove(self._folder(machine), deadline_s)

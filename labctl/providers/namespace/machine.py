@@ -296,7 +296,7 @@ class NamespaceMachine:
         """Wait for the killed init's end. Frozen processes die only after they are thawed, and one that is not dead yet may freeze others."""
         deadline = time.monotonic() + deadline_s
         while True:
-            self._cgroups.release(self.name)
+            cgroup.release(self._cgroups, self.name)
             if ended(pidfd, min(_RELEASE_AGAIN_S, max(0.0, deadline - time.monotonic()))):
                 return True
             if time.monotonic() >= deadline:
