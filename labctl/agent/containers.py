@@ -311,7 +311,8 @@ def mounts_of(
             raise ConfigError(f"volume {asked['name']} is not there")
         below = _sub_path(asked, env)
         ro, all_below = bool(asked.get("readOnly")) or asked["name"] in read_only, mountmodes.is_recursive(asked, recursive)
-        own.append(Mount(paths[asked["name"]], asked["mountPath"], ro, all_below, below=below))
+        told = mountmodes.propagation(asked)
+        own.append(Mount(paths[asked["name"]], asked["mountPath"], ro, all_below, below=below, propagation=told))
     taken = {os.path.normpath(each.target) for each in own}
     rest = [*files, Mount(message[0], message[1])] if message[0] else list(files)
     return sorted([*own, *(each for each in rest if each.target not in taken)], key=lambda mount: mount.target.count("/"))

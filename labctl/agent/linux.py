@@ -60,11 +60,45 @@ def sync_file_system(path: str) -> None:
         os.close(descriptor)
 
 
+def _unescaped(field: bytes) -> str:
+    return os.fsdecode(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), field))
+
+
 def mounts_below(folder: str) -> "list[str]":
     """Mount points inside a folder, innermost first."""
     with open("/proc/self/mounts", "rb") as file:
-        targets = [os.fsdecode(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), line.split()[1])) for line in file]
+        targets = [_unescaped(line.split()[1]) for line in file]
     return sorted((each for each in targets if each.startswith(folder.rstrip("/") + "/")), key=len, reverse=True)
+
+
+def propagation(path: str) -> "tuple[str, str]":
+    """Return the mount point that `path` lies on, and what it tells others of its mounts: "private", "slave" or "shared". Raises OSError.
+
+    One that is told and tells is "shared".
+    """
+    fields = _mount_of(path)
+    told = b" ".join(fields[6 : fields.index(b"-", 6)])
+    return _unescaped(fields[4]), "shared" if b"shared:" in told else "slave" if b"master:" in told else "private"
+
+
+def shows_what_was_removed(target: str) -> bool:
+    """Tell whether what is mounted at `target` has been removed: the kernel mounts it nowhere else any more. Raises OSError."""
+    return _mount_of(target)[3].endswith(b"//deleted")
+
+
+def _mount_of(path: str) -> "list[bytes]":
+    """Return the fields of /proc/self/mountinfo about the mount that `path` lies on. Raises OSError."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+            identity = next(line.split()[1] for line in file if line.startswith(b"mnt_id:"))
+        with open("/proc/self/mountinfo", "rb") as file:
+            found = next((fields for fields in map(bytes.split, file) if fields[0] == identity), None)
+    finally:
+        os.close(descriptor)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "is not on a mount of this machine", path)
+    return found
 
 
 def unmount_below(folder: str) -> None:

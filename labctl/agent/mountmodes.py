@@ -1,6 +1,7 @@
-"""Whether what is mounted below a read-only volume is read-only, too (`recursiveReadOnly`, KEP-3857), and what a status says of a container's mounts. Pure.
+"""What a mount says of mounts below it: whether they are read-only, too (`recursiveReadOnly`, KEP-3857), and who sees later ones (`mountPropagation`). Pure.
 
-Used where a container is made and where its status is. A plain read-only mount leaves alone what lies mounted below it, as on any Linux.
+Used where a container is made and where its status is, which says what each mount got. A plain read-only mount leaves alone what lies mounted below it, as
+on any Linux.
 """
 
 from __future__ import annotations
@@ -8,8 +9,14 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 from .environment import ConfigError
+from .runtime.interface import PRIVATE, SHARED, SLAVE
 
 Object = Dict[str, Any]
+_PROPAGATION = {"None": PRIVATE, "HostToContainer": SLAVE, "Bidirectional": SHARED}
+
+
+def propagation(mount: Object) -> str:
+    return _PROPAGATION[mount.get("mountPropagation") or "None"]
 
 
 def is_recursive(mount: Object, possible: bool) -> bool:

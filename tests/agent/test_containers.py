@@ -230,6 +230,13 @@ def test_a_sub_path_is_made_of_variables():
     assert mount.below == "a-$(B)"
 
 
+def test_who_sees_later_mounts_is_the_mounts_word():
+    words = (None, "None", "HostToContainer", "Bidirectional")
+    container = {"volumeMounts": [{"name": "v", "mountPath": f"/{n}", "mountPropagation": word} for n, word in enumerate(words)]}
+    made = mounts_of(container, {"v": "/vol"}, [], {}, ("", ""))
+    assert [each.propagation for each in made] == ["private", "private", "slave", "shared"]
+
+
 def test_what_is_mounted_below_a_read_only_mount_is_read_only_where_that_is_asked_for_and_possible():
     def made(mode, possible):
         container = {"volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": True, **({"recursiveReadOnly": mode} if mode else {})}]}

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PROGRAMS = ("sh", "cat", "sleep", "echo", "hostname", "ls", "id", "head", "true", "false", "env", "kill", "mkdir", "touch")
+PROGRAMS = ("sh", "cat", "sleep", "echo", "hostname", "ls", "id", "head", "true", "false", "env", "kill", "mkdir", "mount", "touch")
 
 
 def make(root: Path) -> str:

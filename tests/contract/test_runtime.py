@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from labctl.agent import forgotten, linux
+from labctl.agent.runtime import conmon
 from labctl.agent.runtime.conmon import crun_argv
 from labctl.agent.runtime.conmon import environment as crun_environment
 from labctl.agent.runtime.execs import process_file
@@ -458,6 +459,106 @@ async def test_the_end_of_a_sub_path_ends_no_mount_of_a_machine_whose_mounts_are
     finally:
         for target in (*linux.mounts_below(str(volume)), str(volume)):
             linux.unmount(target)
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A folder with mounts of its own that are shared, as all of a machine's are."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    linux.mount("tmpfs", str(folder), "tmpfs")
+    linux.mount("", str(folder), None, linux.MS_SHARED)
+    yield folder
+    for target in (*linux.mounts_below(str(folder)), str(folder)):
+        linux.unmount(target)
+
+
+def mounted(folder):
+    """Mount something with a file in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    linux.mount("tmpfs", str(folder), "tmpfs")
+    (folder / "file").write_text("seen")
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+async def test_a_container_sees_later_mounts_of_its_machine_if_it_asks_for_them(runtime, spec, shared):
+    await runtime.open(sandbox())
+    (shared / "a").mkdir()
+    mounts = [Mount(str(shared), f"/{each}", propagation=each) for each in ("private", "slave", "shared")]
+    mounts += [Mount(str(shared), "/below", below="a", propagation="slave"), Mount(str(shared), "/ro", read_only=True, propagation="slave")]
+    started = await runtime.start(spec(mounts=tuple(mounts), capabilities=ALL_CAPABILITIES, privileged=True))
+    mounted(shared / "a" / "later")
+
+    async def seen():
+        places = ("/private/a", "/slave/a", "/shared/a", "/below", "/ro/a")
+        return [place for place in places if not (await runtime.run(started.id, ["cat", f"{place}/later/file"], timeout_s=5)).status]
+
+    assert await seen() == ["/slave/a", "/shared/a", "/below", "/ro/a"]
+    linux.unmount(str(shared / "a" / "later"))
+    assert await seen() == []
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+@pytest.mark.parametrize("below", ["", "a"])
+async def test_only_a_shared_mount_shows_the_machine_what_its_container_mounts(runtime, spec, shared, below):
+    """It stays when the container and its pod end, as it does in Kubernetes; the machine's own mounts do, too."""
+    await runtime.open(sandbox())
+    mounted(shared / "a" / "own")
+    mounts = tuple(Mount(str(shared), f"/{each}", below=below, propagation=each) for each in ("private", "slave", "shared"))
+    started = await runtime.start(spec(mounts=mounts, capabilities=ALL_CAPABILITIES, privileged=True))
+    for each in ("private", "slave", "shared"):
+        script = f"mkdir -p /{each}/{each} && mount -t tmpfs t /{each}/{each} && touch /{each}/{each}/file"
+        ran = await runtime.run(started.id, ["sh", "-c", script], timeout_s=5)
+        assert ran.status == 0, ran.output
+    top = shared / below
+    assert [each for each in ("private", "slave", "shared") if (top / each / "file").exists()] == ["shared"]
+    await runtime.close("u1")
+    assert linux.mounts_below(runtime.records.pod_dir("u1")) == []
+    assert sorted(linux.mounts_below(str(shared))) == sorted([str(shared / "a" / "own"), str(top / "shared")])
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+async def test_what_a_container_mounted_in_a_volume_of_its_pod_ends_with_the_pod(runtime, spec, shared):
+    await runtime.open(sandbox())
+    volume = Path(runtime.records.pod_dir("u1"), "volumes", "v")
+    os.makedirs(volume)
+    linux.mount(str(shared), str(volume), None, linux.MS_BIND)
+    mounts = (Mount(str(volume), "/v", propagation="shared"),)
+    started = await runtime.start(spec(mounts=mounts, capabilities=ALL_CAPABILITIES, privileged=True))
+    ran = await runtime.run(started.id, ["sh", "-c", "mkdir /v/m && mount -t tmpfs t /v/m && touch /v/m/file"], timeout_s=5)
+    assert ran.status == 0 and (volume / "m" / "file").exists(), ran.output
+    await runtime.close("u1")
+    assert linux.mounts_below(runtime.records.root) == []
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+async def test_a_machine_that_tells_nobody_of_its_mounts_says_so(runtime, spec, tmp_path):
+    await runtime.open(sandbox())
+    linux.mount("tmpfs", str(tmp_path), "tmpfs")
+    linux.mount("", str(tmp_path), None, linux.MS_PRIVATE)
+    for kind, words in (("slave", "a shared or slave mount"), ("shared", "a shared mount")):
+        with pytest.raises(RuntimeFailure, match=f'path "{tmp_path}" is mounted on "{tmp_path}" but it is not {words}'):
+            await runtime.start(spec(mounts=(Mount(str(tmp_path), "/m", propagation=kind),)))
+    assert runtime.pods()["u1"].containers == ()
+    linux.unmount(str(tmp_path))
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+async def test_a_sub_path_that_is_removed_while_its_container_starts_is_a_bad_mount(runtime, spec, tmp_path, monkeypatch):
+    """Nothing of the container's own failed, so no attempt of it is on record, and its start is tried again soon."""
+    await runtime.open(sandbox())
+    create = conmon.create
+
+    async def slow(*arguments):
+        (tmp_path / "x").rmdir()
+        return await create(*arguments)
+
+    monkeypatch.setattr(conmon, "create", slow)
+    with pytest.raises(BadMount, match="'x': was removed while the container started"):
+        await runtime.start(spec(mounts=(Mount(str(tmp_path), "/w", below="x"),)))
+    assert runtime.pods()["u1"].containers == ()
+    monkeypatch.setattr(conmon, "create", create)
+    assert (await runtime.start(spec(mounts=(Mount(str(tmp_path), "/w", below="x"),)))).state is State.RUNNING
 
 
 @pytest.mark.skipif(not room.is_inside(), reason="about real mounts")

@@ -23,8 +23,9 @@ on_namespaces = pytest.mark.skipif(
 
 
 VICTIMS = 12
-EXCHANGE = "cd /v; n=0; while :; do mkdir x; if [ $((n+=1)) -gt 300 ]; then n=0; sleep 0.05; fi; rmdir x; ln -s / x; rm x; done 2>/dev/null"
-"""Now and then the folder stays for a moment, so that one of the victims gets it on a busy host too."""
+EXCHANGE = "cd /v; n=0; while :; do mkdir x; if [ $((n+=1)) -gt 300 ]; then n=0; sleep 0.3; fi; rmdir x; ln -s / x; rm x; done 2>/dev/null"
+"""Now and then the folder stays for a moment, so that one of the victims gets it: for longer than twelve starts at once take on a busy host, as
+a folder that is removed between the agent's look and crun's mount starts nothing."""
 
 
 def test_a_pod_can_not_reach_its_minions_root_through_a_sub_path(cluster, made):  # noqa: F811

@@ -7,6 +7,7 @@ exit code and ends itself; a pidfd on conmon tells us. What lies where is told i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -14,7 +15,7 @@ import os
 import signal as signals
 import stat
 import time
-from typing import AsyncIterator, Callable, List, Mapping, Sequence, Set
+from typing import AsyncIterator, Callable, List, Mapping, Optional, Sequence, Set
 
 from .. import linux, trees, volumes
 from ..addresses import Range
@@ -24,6 +25,9 @@ from . import conmon, limits, oci, processes, sandbox
 from .execs import as_killable, process_file
 from .exits import ProcessWatches
 from .interface import (
+    PRIVATE,
+    SHARED,
+    SLAVE,
     BadMount,
     Container,
     ContainerSpec,
@@ -183,6 +187,9 @@ class CrunRuntime:
             if started.status != 0:
                 raise StartRefused(conmon.one_line(started.output.decode(errors="replace")) or f"crun start failed with {started.status}")
         except StartRefused as refused:
+            if gone := _removed_meanwhile(spec, bundle):
+                await self._discard(identity, bundle)
+                raise BadMount(_sub_path_failure(spec, gone, "was removed while the container started")) from refused
             await self._keep_refused(identity, bundle, str(refused))
             raise
         except (OSError, RuntimeFailure, asyncio.TimeoutError) as error:
@@ -219,6 +226,7 @@ class CrunRuntime:
         os.chmod(os.path.join(bundle, "upper"), 0o755)
         if spec.log_path:
             os.makedirs(os.path.dirname(spec.log_path), exist_ok=True)
+        _check_propagation(spec.mounts)
         _overlay(spec.layers, bundle)
         pod = self.records.pod_dir(spec.pod_uid)
         namespaces = {
@@ -353,6 +361,17 @@ def _overlay(layers: Sequence[str], bundle: str) -> None:
         linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data)
 
 
+def _check_propagation(mounts: Sequence[Mount]) -> None:
+    """Raises RuntimeFailure, in containerd's words, for a mount that the machine would tell nothing, or be told nothing of."""
+    for mount in mounts:
+        if mount.propagation == PRIVATE:
+            continue
+        place, kind = linux.propagation(mount.source)
+        if kind != SHARED and (kind, mount.propagation) != (SLAVE, SLAVE):
+            words = "a shared mount" if mount.propagation == SHARED else "a shared or slave mount"
+            raise RuntimeFailure(f'path "{mount.source}" is mounted on "{place}" but it is not {words}')
+
+
 def _pin_sub_paths(spec: ContainerSpec, bundle: str) -> List[Mount]:
     """Return the container's mounts. One with a sub-path is first mounted into the bundle, by descriptor.
 
@@ -362,12 +381,28 @@ def _pin_sub_paths(spec: ContainerSpec, bundle: str) -> List[Mount]:
     for number, mount in enumerate(spec.mounts):
         if mount.below:
             try:
-                mount = dataclasses.replace(mount, source=_pin(mount, os.path.join(bundle, "mounts", str(number))), below="")
+                mount = dataclasses.replace(mount, source=_pin(mount, _pinned(bundle, number)), below="")
             except OSError as error:
-                words = f'failed to prepare subPath for volumeMount "{mount.target}" of container "{spec.name}"'
-                raise BadMount(f"{words}: {mount.below!r}: {error.strerror}") from error
+                raise BadMount(_sub_path_failure(spec, mount, error.strerror or str(error))) from error
         mounts.append(mount)
     return mounts
+
+
+def _pinned(bundle: str, number: int) -> str:
+    return os.path.join(bundle, "mounts", str(number))
+
+
+def _removed_meanwhile(spec: ContainerSpec, bundle: str) -> Optional[Mount]:
+    """Return a mount whose sub-path was removed since it was pinned, if there is one: the kernel mounts no folder or file that has no name any more."""
+    for number, mount in enumerate(spec.mounts):
+        with contextlib.suppress(OSError):
+            if mount.below and linux.shows_what_was_removed(_pinned(bundle, number)):
+                return mount
+    return None
+
+
+def _sub_path_failure(spec: ContainerSpec, mount: Mount, why: str) -> str:
+    return f'failed to prepare subPath for volumeMount "{mount.target}" of container "{spec.name}": {mount.below!r}: {why}'
 
 
 def _pin(mount: Mount, target: str) -> str:

@@ -71,6 +71,10 @@ class Sandbox:
     ready: bool = True  # False: closed or never finished; containers can't be started in it
 
 
+PRIVATE, SLAVE, SHARED = "private", "slave", "shared"
+"""Of what is mounted below a mount later: neither the machine nor the container sees the other's; the container sees the machine's; each sees the other's."""
+
+
 @dataclass(frozen=True)
 class Mount:
     source: str
@@ -80,6 +84,7 @@ class Mount:
     kind: str = "bind"  # or a file system's name, e.g. tmpfs
     options: Tuple[str, ...] = ()
     below: str = ""  # show only this path below the source (subPath); it is made if it is missing, and never leads out of the source
+    propagation: str = PRIVATE
 
 
 @dataclass(frozen=True)
@@ -189,8 +194,8 @@ class Runtime(Protocol):
     async def start(self, spec: ContainerSpec) -> Container:
         """Start one attempt. It is running (or has already exited) on return. An attempt that exists is answered as it is.
 
-        Raises StartRefused if it can't run as asked: the attempt is kept as one that ended. Raises BadMount, or RuntimeFailure if the machine failed:
-        nothing is kept.
+        Raises StartRefused if it can't run as asked: the attempt is kept as one that ended. Raises BadMount, or RuntimeFailure if the machine failed
+        (as where it can't tell a container of its mounts): nothing is kept.
         """
 
     async def resize(self, uid: str, pod: Limits, containers: Mapping[str, Limits]) -> None:

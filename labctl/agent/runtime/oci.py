@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence
 
 from ..cgroups import CPU_PERIOD_US
 from . import seccomp
-from .interface import ContainerSpec, Mount
+from .interface import PRIVATE, SHARED, SLAVE, ContainerSpec, Mount
 
 DEFAULT_CAPABILITIES = (
     "CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_NET_RAW "
@@ -35,6 +35,7 @@ _MASKED = (
     "/sys/devices/virtual/powercap",
 )
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_PROPAGATIONS = (PRIVATE, SLAVE, SHARED)
 _SYSTEM_MOUNTS: Sequence[Dict[str, Any]] = (
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
@@ -69,6 +70,7 @@ def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: st
         "namespaces": [_namespace(kind, path) for kind, path in namespaces.items()],
         "cgroupsPath": cgroup,
         "resources": _resources(spec),
+        "rootfsPropagation": f"r{_widest(spec.mounts)}",
     }
     if spec.sysctls:
         linux["sysctl"] = dict(spec.sysctls)
@@ -94,6 +96,11 @@ def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: st
     }
 
 
+def _widest(mounts: Sequence[Mount]) -> str:
+    """Return what the container's copies of the machine's mounts must be, so that the mounts which are made of them can be what each of them asks for."""
+    return max((each.propagation for each in mounts), key=_PROPAGATIONS.index, default=PRIVATE)
+
+
 def _system_mounts(privileged: bool) -> List[Dict[str, Any]]:
     if not privileged:
         return list(_SYSTEM_MOUNTS)
@@ -108,7 +115,7 @@ def _namespace(kind: str, path: str) -> Dict[str, str]:
 def _mount(mount: Mount) -> Dict[str, Any]:
     options = list(mount.options)
     if mount.kind == "bind":
-        options = ["rbind", "rprivate", *options]
+        options = ["rbind", f"r{mount.propagation}", *options]
     options.append("ro" if mount.read_only else "rw")
     if mount.recursive:
         options.append("rro")

@@ -33,7 +33,10 @@ _MOUNT_POINTS = ("proc", "dev", "sys", "run", "tmp", "var/lib/labctl")
 
 
 def enter(boot: plan.BootPlan) -> None:
-    """Build the mounts below `folder`/root in this process's own mount namespace and make it the root."""
+    """Build the mounts below `folder`/root in this process's own mount namespace and make it the root.
+
+    None of them is the host's or hears of the host's: all are made private first, and what is shared in the end is shared within the machine alone.
+    """
     os.umask(0o022)
     kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     root = f"{boot.folder}/root"
@@ -50,6 +53,7 @@ def enter(boot: plan.BootPlan) -> None:
     os.mkdir(f"{root}/run/sshd", 0o755)
     _sys(boot, root)
     kernel.pivot_root(root)
+    kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_SHARED)  # as systemd does: pods may ask to be told of later mounts
 
 
 def drop_capabilities() -> None:

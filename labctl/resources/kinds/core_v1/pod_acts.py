@@ -39,6 +39,7 @@ _CONTAINER = (
     "terminationMessagePolicy",
     "tty",
     "volumeMounts.mountPath",
+    "volumeMounts.mountPropagation",
     "volumeMounts.name",
     "volumeMounts.readOnly",
     "volumeMounts.recursiveReadOnly",
