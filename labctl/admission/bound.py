@@ -19,7 +19,7 @@ from labctl.resources import encoding
 from labctl.resources.admission import Attributes
 from labctl.resources.cel.estimate import MOST_SIZE
 from labctl.resources.cel.expressions import Environment, EvaluationError, Expression
-from labctl.resources.cel.tree import Ident, Select, walk
+from labctl.resources.cel.tree import Select, names, walk
 from labctl.resources.client import Client
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Kind, Object
@@ -68,7 +68,7 @@ class Policy:
 
 def _read(expression: Expression) -> Iterator[str]:
     for node in walk(expression.tree):
-        if isinstance(node, Select) and node.operand == Ident("variables"):
+        if isinstance(node, Select) and names(node.operand, "variables"):
             yield node.field
 
 

@@ -14,7 +14,7 @@ from math import ceil
 import msgspec
 
 from labctl.resources.cel.shapes import Shape
-from labctl.resources.cel.tree import Call, Comprehension, Const, Ident, Literal, Node, Select
+from labctl.resources.cel.tree import Call, Comprehension, Const, Ident, Literal, Node, Select, names
 
 MOST_SIZE = 3 << 20
 """No value of a request is bigger."""
@@ -215,7 +215,7 @@ def _made(step: Node, total: str) -> Node | None:
     """Return what a loop adds to its list in each step: `map` and `filter` are `total + [item]`, perhaps under a condition."""
     if isinstance(step, Call) and step.function == "_?_:_":
         step = step.arguments[1]
-    if isinstance(step, Call) and step.function == "_+_" and step.arguments[0] == Ident(total):
+    if isinstance(step, Call) and step.function == "_+_" and names(step.arguments[0], total):
         added = step.arguments[1]
         return added.parts[0] if isinstance(added, Literal) and added.parts else None
     return None

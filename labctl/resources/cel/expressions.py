@@ -15,20 +15,28 @@ from typing import Any
 
 from labctl.errors import LabctlError
 from labctl.resources.cel import tree as trees
+from labctl.resources.cel.checker import check, literal_problems, pattern_problem
 from labctl.resources.cel.functions import functions
-from labctl.resources.cel.rewrite import Rewritten, rewritten
+from labctl.resources.cel.rewrite import Rewritten, computed_keys, rewritten
+from labctl.resources.cel.types import Type, Types
 
 MOST_CHARACTERS = 100_000
 """A longer expression is not compiled; one of this length takes 0.3 s."""
 
+MOST_COMPUTED_KEYS = 12
+"""An expression may have so many maps whose keys it computes: a map of maps of maps has a type that doubles with each, and the library writes it all down."""
+
 MOST_COMPARISONS = 16
 """An expression may compare integers with doubles so often, each of which costs it a further compilation."""
+
+MOST_PROBLEMS = 20
+"""As many places of one expression are named that are wrong."""
 
 _MIXED = re.compile(
     r"<input>:(\d+):(\d+): found no matching overload for '_[<>]=?_' applied to '\((?:int|uint|double), (?:int|uint|double)\)'"
 )
 _NUMBERS = re.compile(r"\b(?:int|double)\b")
-_EXTENSIONS = ("two-var-comprehensions", "bindings", "sets", "optional", "math", "strings")
+_EXTENSIONS = ("two-var-comprehensions", "bindings", "sets", "optional", "math", "strings", "lists")
 _CODE = re.compile(r"\s*\[[A-Z_]+\]\s*\Z")
 _PLACE = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)(\n \| [^\n]*\n \| \.*\^)?")
 _OURS = re.compile(r"(?<=')_(?=(?:indexOf|lastIndexOf)')")  # names of rewrite.py
@@ -71,6 +79,8 @@ class Environment:
         """Raises CompileError. `wanted`: the type that the value must have; empty: any."""
         if len(text) > MOST_CHARACTERS:
             raise CompileError(f"an expression may have {MOST_CHARACTERS} characters, this one has {len(text)}")
+        if text.count("{") > MOST_COMPUTED_KEYS and computed_keys(text) > MOST_COMPUTED_KEYS:
+            raise CompileError(f"an expression may have {MOST_COMPUTED_KEYS} maps with computed keys")
         source = rewritten(text, self._messages)
         try:
             compiled = self._env.compile(source.text)
@@ -83,6 +93,17 @@ class Environment:
         if wanted and found not in (wanted, "dyn"):
             raise CompileError(f"cel expression must evaluate to a {wanted}")
         return Expression(text, source, compiled, wanted)
+
+    def compile_loosely(self, text: str) -> Expression | None:
+        """Compile an expression whose literals fit no function, or no type, for the library. What is wrong with it is for Expression.mistyped to say. None
+        if even so it can't be compiled."""
+        if text.count("{") > MOST_COMPUTED_KEYS:
+            return None
+        source = rewritten(text, self._messages).literals_apart()
+        try:
+            return Expression(text, source, self._env.compile(source.text), "")
+        except (RuntimeError, ValueError):
+            return None
 
     def _with_numbers_apart(self, text: str, source: Rewritten, said: str) -> tuple[Rewritten, Any] | None:
         """Compile an expression that compares an integer with a double, which Kubernetes' CEL may do and the library's checker knows nothing of:
@@ -116,12 +137,34 @@ class Expression:
         self._wanted = wanted
 
     @cached_property
-    def tree(self) -> trees.Node:
-        return trees.tree(self._compiled.serialize())[0]
+    def _tree(self) -> tuple[trees.Node, dict[int, int]]:
+        return trees.tree(self._compiled.serialize())
 
-    def place(self, select: trees.Select) -> tuple[int, int]:
-        """Line and column of a field's dot, counted from 1."""
-        return _line_and_column(self.text, self._source.origin(trees.tree(self._compiled.serialize())[1].get(select.number, 0)))
+    @property
+    def tree(self) -> trees.Node:
+        return self._tree[0]
+
+    def mistyped(self, types: Types, variables: Mapping[str, Type], wanted: str, head: int = 0) -> str:
+        """Return why the expression does not fit the types of its variables, as a CompileError says it; empty if it does. `wanted`: see compile; `head`: so
+        many characters at the beginning are not its author's."""
+        places = self._tree[1]
+        inserted = frozenset(number for number, offset in places.items() if offset < head or self._source.is_inserted(offset))
+        found = check(self.tree, types, variables, inserted)
+        problems = found.problems or (list(literal_problems(self.tree)) if found.sure else [])
+        if problems:
+            placed = sorted(
+                {(*_line_and_column(self.text, self._source.origin(places.get(each.number, 0))), each.said) for each in problems}
+            )
+            lines = self.text.split("\n")
+            told = (
+                f"ERROR: <input>:{line}:{at}: {said}\n | {lines[line - 1]}\n | {'.' * (at - 1)}^"
+                for line, at, said in placed[:MOST_PROBLEMS]
+            )
+            return "compilation failed: " + "\n".join(told)
+        if found.type.kind != wanted and (found.sure or found.type.kind not in ("dyn", "error")):
+            return f"cel expression must evaluate to a {wanted}"
+        problem = pattern_problem(self.tree) if found.sure else ""
+        return f"program instantiation failed: {problem}" if problem else ""
 
     @property
     def type(self) -> str:

@@ -12,7 +12,9 @@ Rewritten.origin tells where a place of the new text was in the old one, so that
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +34,7 @@ _TOKEN = re.compile(
 _PERHAPS = re.compile(r"[\w`]\s*\{|validate|named|ndexOf|transformMap")
 _MAPPED = {"transformMap": "._mapped()", "transformMapEntry": "._merged()"}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?u?"
+_WHOLE_NUMBER = re.compile(_NUMBER)
 _AFTER, _BEFORE = re.compile(rf"(?:<=|>=|<|>)\s*(-?{_NUMBER})(?![\w.])"), re.compile(rf"(?<![\w.])({_NUMBER})\s*\Z")
 _RENAMED = {"indexOf": "_indexOf", "lastIndexOf": "_lastIndexOf"}
 _CLOSED_BY = {")": "(", "]": "[", "}": "{"}
@@ -67,10 +70,10 @@ class Rewritten:
 
     def __init__(self, old: str, edits: list[Edit]) -> None:
         self._old = old
-        self._edits = sorted(edits, key=lambda edit: (edit.start, edit.length > 0))  # what is put in at one place stays in its order
+        self.edits = sorted(edits, key=lambda edit: (edit.start, edit.length > 0))  # what is put in at one place stays in its order
         parts: list[str] = []
         at = 0
-        for edit in self._edits:
+        for edit in self.edits:
             parts += (old[at : edit.start], edit.text)
             at = edit.start + edit.length
         self.text = "".join((*parts, old[at:]))
@@ -82,12 +85,30 @@ class Rewritten:
         if found is None:
             return None
         start, end = found.span(1)
-        return Rewritten(self._old, [*self._edits, Edit(start, end - start, f"dyn({self._old[start:end]})")])
+        return Rewritten(self._old, [*self.edits, Edit(start, end - start, f"dyn({self._old[start:end]})")])
+
+    def literals_apart(self) -> Rewritten:
+        """Return the text with all its literals as `dyn`: what is wrong with it is then for checker.py to say, which knows the types of variables."""
+        edits = [Edit(start, end - start, f"dyn({self._old[start:end]})") for start, end in _literals(self._old)]
+        taken = {edit.start for edit in self.edits if edit.length}
+        return Rewritten(self._old, [*self.edits, *(edit for edit in edits if edit.start not in taken)])
+
+    def is_inserted(self, offset: int) -> bool:
+        """Tell whether a place of the new text was not in the old one."""
+        grown = 0
+        for edit in self.edits:
+            begin = edit.start + grown
+            if offset < begin:
+                break
+            if offset < begin + len(edit.text):
+                return True
+            grown += len(edit.text) - edit.length
+        return False
 
     def origin(self, offset: int) -> int:
         """Returns the place in the old text of a place in the new one; for a place inside an edit, the edit's start."""
         grown = 0  # by how much the new text is longer, up to here
-        for edit in self._edits:
+        for edit in self.edits:
             begin = edit.start + grown
             if offset < begin:
                 break
@@ -95,6 +116,27 @@ class Rewritten:
                 return edit.start
             grown += len(edit.text) - edit.length
         return offset - grown
+
+
+def computed_keys(text: str) -> int:
+    """Return how many maps of an expression have keys that are not written out."""
+    tokens = [match for match in _TOKEN.finditer(text) if match.lastgroup != "gap" and match.group() != "?"]
+    keys = (after for before, after in itertools.pairwise(tokens) if before.group() == "{")
+    return sum(after.lastgroup not in ("string", "number") and after.group() != "}" for after in keys)
+
+
+def _literals(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where the literals of a text begin and end, apart from the names of fields (`x[?'a']` has one, `x.?a` has none)."""
+    at = 0
+    while at < len(text):
+        token = _TOKEN.match(text, at)
+        assert token is not None  # every character is a token
+        at = token.end()
+        if token.lastgroup == "number":
+            number = _WHOLE_NUMBER.match(text, token.start())
+            at = max(at, number.end() if number else at)
+        if token.lastgroup in ("string", "number") or token.group() in ("true", "false", "null"):
+            yield token.start(), at
 
 
 def rewritten(text: str, messages: frozenset[str] = frozenset()) -> Rewritten:

@@ -1,6 +1,7 @@
 """The syntax tree of a compiled expression, read out of the library's serialized form (the protobuf message `cel.expr.CheckedExpr`).
 
-estimate.py walks it: which fields an expression reads, and what it may cost. Only the parts that are needed for this are read.
+estimate.py walks it: which fields an expression reads, and what it may cost; checker.py: which types its parts have. Only the parts that are needed for
+this are read.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from labctl.errors import LabctlError
 
 
 class Node(msgspec.Struct, frozen=True):
-    """The base of all nodes of the tree."""
+    """The base of all nodes of the tree. `number` is the node's key in the positions."""
+
+    number: int
 
 
 class Const(Node, frozen=True):
-    """A literal; `size` is that of a string's or bytes' value, 1 of a number's."""
+    """A literal; `size` is that of a string's or bytes' value, 1 of a number's. `type` is a word such as int, null or string."""
 
     size: int = 0
     text: str = ""
+    type: str = ""
 
 
 class Ident(Node, frozen=True):
@@ -34,7 +38,6 @@ class Select(Node, frozen=True):
     operand: Node
     field: str
     test: bool
-    number: int = 0  # its key in the positions
 
 
 class Call(Node, frozen=True):
@@ -42,13 +45,17 @@ class Call(Node, frozen=True):
 
     function: str
     arguments: tuple[Node, ...]
+    method: bool = False
 
 
 class Literal(Node, frozen=True):
-    """A list or a map that is written out."""
+    """A list, a map or a message that is written out. Of a map, the parts are keys and values in turns. `optional` are the numbers of those items or
+    values that may be absent (`[?x]`); a message has a `name`, and of its fields the parts are the values."""
 
     parts: tuple[Node, ...]
     is_map: bool
+    optional: frozenset[int] = frozenset()
+    name: str = ""
 
 
 class Comprehension(Node, frozen=True):
@@ -107,68 +114,96 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
+def names(node: Node, name: str) -> bool:
+    """Tell whether the node is this variable."""
+    return isinstance(node, Ident) and node.name == name
+
+
 def _node(data: bytes) -> Node:
     found = dict(_fields(data))
     for number, reader in _READERS.items():
         if number in found:
-            node = reader(found[number])
-            return msgspec.structs.replace(node, number=found.get(2, 0)) if isinstance(node, Select) else node
-    return Const()
+            return reader(found.get(2, 0), found[number])
+    return Const(found.get(2, 0))
 
 
 def walk(node: Node) -> Iterator[Node]:
     """Yield the node and all below it."""
     yield node
-    below: tuple[Node, ...] = ()
-    if isinstance(node, Select):
-        below = (node.operand,)
-    elif isinstance(node, Call):
-        below = node.arguments
-    elif isinstance(node, Literal):
-        below = node.parts
-    elif isinstance(node, Comprehension):
-        below = (node.over, node.begin, node.go_on, node.step, node.result)
-    for each in below:
+    for each in below(node):
         yield from walk(each)
 
 
-def _const(data: bytes) -> Node:
-    for number, value in _fields(data):
-        if number in (6, 7):
-            return Const(len(value.decode(errors="replace")), value.decode(errors="replace"))
-    return Const(1)
+def below(node: Node) -> tuple[Node, ...]:
+    """Return the parts of a node."""
+    if isinstance(node, Select):
+        return (node.operand,)
+    if isinstance(node, Call):
+        return node.arguments
+    if isinstance(node, Literal):
+        return node.parts
+    if isinstance(node, Comprehension):
+        return (node.over, node.begin, node.go_on, node.step, node.result)
+    return ()
 
 
-def _ident(data: bytes) -> Node:
-    return Ident(next((value.decode() for number, value in _fields(data) if number == 1), ""))
+_CONSTANTS = {1: "null", 2: "bool", 3: "int", 4: "uint", 5: "double", 6: "string", 7: "bytes"}
 
 
-def _select(data: bytes) -> Node:
+def _const(number: int, data: bytes) -> Node:
+    for kind, value in _fields(data):
+        if kind in (6, 7):
+            text = value.decode(errors="replace")
+            return Const(number, len(text), text, _CONSTANTS[kind])
+        return Const(number, 1, "", _CONSTANTS.get(kind, ""))
+    return Const(number, 1)
+
+
+def _ident(number: int, data: bytes) -> Node:
+    return Ident(number, next((value.decode() for kind, value in _fields(data) if kind == 1), ""))
+
+
+def _select(number: int, data: bytes) -> Node:
     found = dict(_fields(data))
-    return Select(_node(found.get(1, b"")), found.get(2, b"").decode(), bool(found.get(3)))
+    return Select(number, _node(found.get(1, b"")), found.get(2, b"").decode(), bool(found.get(3)))
 
 
-def _call(data: bytes) -> Node:
+def _call(number: int, data: bytes) -> Node:
     parts = list(_fields(data))
-    function = next((value.decode() for number, value in parts if number == 2), "")
-    target = [_node(value) for number, value in parts if number == 1]
-    return Call(function, (*target, *(_node(value) for number, value in parts if number == 3)))
+    function = next((value.decode() for kind, value in parts if kind == 2), "")
+    target = [_node(value) for kind, value in parts if kind == 1]
+    return Call(number, function, (*target, *(_node(value) for kind, value in parts if kind == 3)), bool(target))
 
 
-def _list(data: bytes) -> Node:
-    return Literal(tuple(_node(value) for number, value in _fields(data) if number == 1), is_map=False)
+def _list(number: int, data: bytes) -> Node:
+    parts = list(_fields(data))
+    optional: list[int] = []
+    for kind, value in parts:
+        if kind == 2:
+            optional += [value] if isinstance(value, int) else _varints(value)
+    return Literal(number, tuple(_node(value) for kind, value in parts if kind == 1), False, frozenset(optional))
 
 
-def _struct(data: bytes) -> Node:
-    entries = [dict(_fields(value)) for number, value in _fields(data) if number == 2]
-    return Literal(tuple(_node(entry[key]) for entry in entries for key in (3, 4) if key in entry), is_map=True)
+def _varints(data: bytes) -> Iterator[int]:
+    at = 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        yield value
 
 
-def _comprehension(data: bytes) -> Node:
+def _struct(number: int, data: bytes) -> Node:
+    parts = list(_fields(data))
+    entries = [dict(_fields(value)) for kind, value in parts if kind == 2]
+    name = next((value.decode() for kind, value in parts if kind == 1), "")
+    optional = frozenset(index for index, entry in enumerate(entries) if entry.get(5))
+    return Literal(number, tuple(_node(entry[key]) for entry in entries for key in (3, 4) if key in entry), True, optional, name)
+
+
+def _comprehension(number: int, data: bytes) -> Node:
     found = dict(_fields(data))
-    variables = tuple(found[number].decode() for number in (1, 8) if found.get(number))
-    parts = [_node(found.get(number, b"")) for number in (2, 4, 5, 6, 7)]
-    return Comprehension(variables, parts[0], found.get(3, b"").decode(), *parts[1:])
+    variables = tuple(found[kind].decode() for kind in (1, 8) if found.get(kind))
+    parts = [_node(found.get(kind, b"")) for kind in (2, 4, 5, 6, 7)]
+    return Comprehension(number, variables, parts[0], found.get(3, b"").decode(), *parts[1:])
 
 
-_READERS: dict[int, Callable[[bytes], Node]] = {3: _const, 4: _ident, 5: _select, 6: _call, 7: _list, 8: _struct, 9: _comprehension}
+_READERS: dict[int, Callable[[int, bytes], Node]] = {3: _const, 4: _ident, 5: _select, 6: _call, 7: _list, 8: _struct, 9: _comprehension}

@@ -16,6 +16,7 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.cel.expressions import CompileError, Environment, EvaluationError, Expression
+from labctl.resources.cel.types import Type, Types
 from labctl.resources.custom.correlate import ABSENT, items_before
 from labctl.resources.custom.schema import Node, escaped
 from labctl.resources.custom.values import native
@@ -25,7 +26,7 @@ BUDGET_S = 1.0
 """How long all rules about one object may take; a rule that is estimated to be dear is refused with its definition (schemarules.py)."""
 
 _LINE = re.compile(r"<input>:(\d+):")
-_OPTIONAL = "cel.bind(oldSelf, oldSelves.size() == 0 ? optional.none() : optional.of(oldSelves[0]),\n"
+_OPTIONAL = "cel.bind(oldSelf, dyn(oldSelves.size() == 0 ? optional.none() : optional.of(oldSelves[0])),\n"
 _OLD = re.compile(r"\boldSelf\b")
 _FIELD = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_]*)|\[['"]([^'"]+)['"]\]""")
 
@@ -45,39 +46,75 @@ class Rule(msgspec.Struct, frozen=True):
         return self.reads_old and not self.optional
 
 
-def compile_rule(node: Node, said: Mapping[str, Any], *, embedded: bool = False) -> Rule:
-    """Raises CompileError for the rule itself; a message that can't be compiled is for compile_message to tell."""
-    text, optional = said.get("rule", ""), bool(said.get("optionalOldSelf"))
-    rule = _compiled(node, text, "bool", optional)
-    return Rule(rule, said, compile_message(node, said), _OLD.search(text) is not None, optional)
+def compile_rule(node: Node, said: Mapping[str, Any]) -> Rule:
+    """Compile a rule that is stored, whatever the types of its values. Raises CompileError."""
+    text, message, optional = said.get("rule", ""), said.get("messageExpression"), bool(said.get("optionalOldSelf"))
+    rule = compile_stored(text, "bool", optional=optional)
+    says = compile_stored(message, "string", optional=optional) if message else None
+    return Rule(rule, said, says, reads_old(text), optional)
 
 
-def compile_message(node: Node, said: Mapping[str, Any]) -> Expression | None:
-    text = said.get("messageExpression")
-    return _compiled(node, text, "string", bool(said.get("optionalOldSelf"))) if text else None
-
-
-def _compiled(node: Node, text: str, wanted: str, optional: bool) -> Expression:
-    type_ = type_of(node)
-    if not optional:
-        return Environment({"self": type_, "oldSelf": type_}).compile(text, wanted)
+def compile_stored(text: str, wanted: str, *, optional: bool) -> Expression:
+    """Compile a rule, or its message, that was accepted before. Raises CompileError."""
     try:
-        return Environment({"self": type_, "oldSelves": "list(dyn)"}).compile(f"{_OPTIONAL}{text}\n)", wanted)
+        return _compiled(text, wanted, optional)
+    except CompileError:
+        loosely = _environment(optional).compile_loosely(_bound(text, optional))
+        if loosely is None:
+            raise
+        return loosely
+
+
+def compile_checked(type_: TypeMaker, text: str, wanted: str, *, optional: bool) -> Expression:
+    """Compile a rule, or its message, that somebody writes: it must fit the types of the schema, too. Raises CompileError."""
+    refused: CompileError | None = None
+    try:
+        found = _compiled(text, wanted, optional)
     except CompileError as error:
-        raise CompileError(_LINE.sub(lambda found: f"<input>:{int(found[1]) - 1}:", str(error))) from None
+        loosely = _environment(optional).compile_loosely(_bound(text, optional))
+        if loosely is None:
+            raise
+        found, refused = loosely, error
+    types = Types()
+    seen = type_(types)
+    if seen is None:
+        if refused is not None:
+            raise refused
+        return found
+    variables = {"self": seen, "oldSelves": types.list_of(seen)} if optional else {"self": seen, "oldSelf": seen}
+    if problem := found.mistyped(types, variables, wanted, len(_OPTIONAL) if optional else 0):
+        raise CompileError(_line_before(problem) if optional else problem)
+    return found
 
 
-def type_of(node: Node) -> str:
-    """Return the type for CEL's checker. An object's fields are checked by estimate.py."""
-    if node.nullable or node.int_or_string:
-        return "dyn"
-    if node.type == "array" and node.items is not None:
-        return f"list({type_of(node.items)})"
-    if node.type == "object" and node.extra is not None and not node.keep:
-        return f"map(string,{type_of(node.extra)})"
-    if node.type == "string":
-        return {"date": "timestamp", "date-time": "timestamp", "duration": "duration", "byte": "bytes"}.get(node.format, "string")
-    return {"integer": "int", "number": "double", "boolean": "bool"}.get(node.type, "dyn")
+TypeMaker = Callable[[Types], Type | None]
+"""Makes the type of `self`; None if the schema does not say what it is."""
+
+
+def reads_old(text: str) -> bool:
+    return _OLD.search(text) is not None
+
+
+def _compiled(text: str, wanted: str, optional: bool) -> Expression:
+    try:
+        return _environment(optional).compile(_bound(text, optional), wanted)
+    except CompileError as error:
+        if not optional:
+            raise
+        raise CompileError(_line_before(str(error))) from None
+
+
+def _bound(text: str, optional: bool) -> str:
+    return f"{_OPTIONAL}{text}\n)" if optional else text
+
+
+def _environment(optional: bool) -> Environment:
+    return Environment({"self": "dyn", "oldSelves": "list(dyn)"} if optional else {"self": "dyn", "oldSelf": "dyn"})
+
+
+def _line_before(said: str) -> str:
+    """Return an error about an expression with a line before it with the places that its author knows."""
+    return _LINE.sub(lambda found: f"<input>:{int(found[1]) - 1}:", said)
 
 
 def violations(node: Node, value: Any, old: Any, now_s: Callable[[], float] = time.monotonic) -> list[FieldError]:

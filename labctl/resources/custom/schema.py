@@ -20,7 +20,7 @@ class Node:
     """One JSONSchemaProps. `extra` is what further keys of an object hold; `keep`: unknown fields stay."""
 
     __slots__ = (
-        "_pattern", "all_of", "any_of", "checked", "checks", "choices", "dear",
+        "_pattern", "all_of", "any_of", "anything", "checked", "checks", "choices", "dear",
         "default", "embedded", "embeds", "enum", "exclusive_maximum", "exclusive_minimum", "extra", "fills", "format", "int_or_string", "items", "keep", "keyed",
         "list_keys", "list_type", "map_type", "max_items", "max_length", "max_properties", "maximum", "min_items", "min_length", "min_properties", "minimum",
         "multiple_of", "not_", "nullable", "odd",
@@ -46,6 +46,7 @@ class Node:
             if additional
             else None
         )
+        self.anything: bool = additional is True  # further keys may hold anything, by no schema
         self.items: Node | None = Node(items) if isinstance(items, dict) else None
         self.required: tuple[str, ...] = tuple(said.get("required") or ())
         self.enum: list[Any] | None = said.get("enum") or None

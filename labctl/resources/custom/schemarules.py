@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 from labctl.resources import fields
@@ -11,7 +12,8 @@ from labctl.resources.cel.estimate import MOST_SIZE, Made, UndefinedField, estim
 from labctl.resources.cel.expressions import CompileError, Expression
 from labctl.resources.cel.shapes import Shape
 from labctl.resources.custom import fieldpaths
-from labctl.resources.custom.rules import compile_rule
+from labctl.resources.custom.decltypes import declared_type
+from labctl.resources.custom.rules import compile_checked, compile_stored, reads_old
 from labctl.resources.custom.schema import Node, escaped
 from labctl.resources.kind import FieldError
 
@@ -20,6 +22,7 @@ MOST_OF_ALL = 100_000_000
 MOST_TEXT = 200_000
 """Characters of all rules of a schema: compiling that many takes seconds, and each master that starts compiles them anew."""
 
+_WANTED = {"rule": "bool", "messageExpression": "string"}
 _MOST_TOLD = 4  # of the dearest rules
 _BREAK = re.compile(r"[\n\r]")
 _HINT = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
@@ -98,12 +101,13 @@ def _head() -> dict[str, Shape]:
     return {"apiVersion": SchemaShape(_NAMED), "kind": SchemaShape(_NAMED), "metadata": SchemaShape(_METADATA)}
 
 
-def rule_problems(path: str, schema: Mapping[str, Any]) -> list[FieldError]:
-    """Return what is wrong with the rules of a structural schema."""
+def rule_problems(path: str, schema: Mapping[str, Any], before: Iterable[Mapping[str, Any]] = ()) -> list[FieldError]:
+    """Return what is wrong with the rules of a structural schema. `before` are the schemas that the definition had: a rule that did not fit one of those
+    was accepted by an earlier labctl, and is no reason to refuse what else is changed now."""
     node = Node(schema)
     if (characters := _characters(node)) > MOST_TEXT:
         return [fields.forbidden(path, f"x-kubernetes-validations of a schema may have {MOST_TEXT} characters, these have {characters}")]
-    look = _Look()
+    look = _Look(before)
     found = list(look.at(path, node, 1, root=True))
     if look.total > MOST_OF_ALL:
         told = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
@@ -120,8 +124,26 @@ def _characters(node: Node) -> int:
     return own + sum(map(_characters, node.under()))
 
 
+def _misfits(node: Node, *, root: bool = False) -> Iterator[str]:
+    if not node.checks:
+        return
+    for said in node.rules:
+        for field, wanted in _WANTED.items():
+            text = str(said.get(field) or "")
+            try:
+                if text:
+                    optional = bool(said.get("optionalOldSelf"))
+                    compile_stored(text, wanted, optional=optional)
+                    compile_checked(partial(declared_type, node=node, root=root), text, wanted, optional=optional)
+            except CompileError:
+                yield text
+    for child in node.under():
+        yield from _misfits(child)
+
+
 class _Look:
-    def __init__(self) -> None:
+    def __init__(self, before: Iterable[Mapping[str, Any]]) -> None:
+        self._before = before
         self.total = 0.0
         self.dearest: list[tuple[float, str]] = []
 
@@ -147,43 +169,49 @@ class _Look:
         yield from fieldpaths.of_rule(f"{path}.fieldPath", said.get("fieldPath") or "", node)
         if not str(said.get("rule") or "").strip():
             return
-        try:
-            rule = compile_rule(node, {**said, "messageExpression": ""})
-        except CompileError as error:
-            yield fields.FieldError(f"{path}.rule", "FieldValueInvalid", f"Invalid value: {_go(said)}: {error}")
+        rule = self._compiled(f"{path}.rule", node, said, "rule", root)
+        if isinstance(rule, FieldError):
+            yield rule
             return
-        if rule.reads_old and lost:
+        old = reads_old(said["rule"])
+        if old and lost:
             yield fields.invalid(
                 f"{path}.rule", said["rule"], f"oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}"
             )
-        elif not rule.reads_old and said.get("optionalOldSelf") is not None:
+        elif not old and said.get("optionalOldSelf") is not None:
             yield fields.invalid(f"{path}.optionalOldSelf", said["optionalOldSelf"], "may not be set if oldSelf is not used in rule")
-        yield from self._cost(f"{path}.rule", rule.rule, node, said, times, root)
-        yield from self._message(path, node, said, times, root)
+        yield from self._cost(f"{path}.rule", rule, node, times, root)
+        if str(said.get("messageExpression") or "").strip():
+            message = self._compiled(f"{path}.messageExpression", node, said, "messageExpression", root)
+            if isinstance(message, FieldError):
+                yield message
+                return
+            yield from self._cost(f"{path}.messageExpression", message, node, times, root)
 
-    def _message(self, path: str, node: Node, said: Mapping[str, Any], times: int, root: bool) -> Iterator[FieldError]:
-        if not str(said.get("messageExpression") or "").strip():
-            return
+    def _compiled(self, path: str, node: Node, said: Mapping[str, Any], field: str, root: bool) -> Expression | FieldError:
+        """Return a rule or its message, or what is wrong with it."""
+        text, wanted, optional = said[field], _WANTED[field], bool(said.get("optionalOldSelf"))
         try:
-            message = compile_rule(node, said).message
+            return compile_checked(partial(declared_type, node=node, root=root), text, wanted, optional=optional)
         except CompileError as error:
-            why = f"messageExpression {error}" if "compilation failed" in str(error) else "messageExpression must evaluate to a string"
-            yield fields.FieldError(f"{path}.messageExpression", "FieldValueInvalid", f"Invalid value: {_go(said)}: {why}")
-            return
-        assert message is not None
-        yield from self._cost(f"{path}.messageExpression", message, node, said, times, root)
+            if text in self._misfits:
+                return compile_stored(text, wanted, optional=optional)
+            why = str(error)
+            if field != "rule":
+                why = f"messageExpression {why}" if "compilation failed" in why else "messageExpression must evaluate to a string"
+            return FieldError(path, "FieldValueInvalid", f"Invalid value: {_go(said)}: {why}")
 
-    def _cost(self, path: str, expression: Expression, node: Node, said: Mapping[str, Any], times: int, root: bool) -> Iterator[FieldError]:
+    @cached_property
+    def _misfits(self) -> frozenset[str]:
+        """The expressions that are stored but do not fit the types of the schema that they are stored with."""
+        return frozenset(text for schema in self._before for text in _misfits(Node(schema), root=True))
+
+    def _cost(self, path: str, expression: Expression, node: Node, times: int, root: bool) -> Iterator[FieldError]:
         shape = SchemaShape(node, embedded=root)
         try:
             cost = estimate(expression.tree, {"self": shape, "oldSelf": shape, "oldSelves": Made(1, shape)}).cost * times
-        except UndefinedField as error:
-            line, column = expression.place(error.select)
-            shown = expression.text.split("\n")[line - 1]
-            line -= bool(said.get("optionalOldSelf"))
-            why = f"compilation failed: ERROR: <input>:{line}:{column}: {error}\n | {shown}\n | {'.' * (column - 1)}^"
-            yield fields.FieldError(path, "FieldValueInvalid", f"Invalid value: {_go(said)}: {why}")
-            return
+        except UndefinedField:
+            return  # a stored rule that always fails costs nothing
         self.total += cost
         if cost >= MOST_OF_ALL / 100:
             self.dearest.append((cost, path))

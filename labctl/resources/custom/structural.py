@@ -6,7 +6,7 @@ words and order are those of Kubernetes' apiextensions. What can't be compiled i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -29,8 +29,8 @@ _PLACES = {"root": "at the root", "item": "for specified array items", "field": 
 Said = Mapping[str, Any]
 
 
-def problems(path: str, schema: Said, *, has_status: bool = False) -> list[FieldError]:
-    """Everything that is wrong with an openAPIV3Schema; what is wrong with rules is left for when the rest is right."""
+def problems(path: str, schema: Said, *, has_status: bool = False, before: Iterable[Said] = ()) -> list[FieldError]:
+    """Everything that is wrong with an openAPIV3Schema; what is wrong with rules is left for when the rest is right. `before`: see schemarules.py."""
     found = list(openapischema.root(path, schema, has_status=has_status))
     readable = openapischema.is_readable(schema)
     if readable:
@@ -39,15 +39,15 @@ def problems(path: str, schema: Said, *, has_status: bool = False) -> list[Field
     found += openapischema.problems(path, schema)
     if not readable and not found:
         found.append(fields.invalid(path, "", "OpenAPIV3Schema 'schema' is not supported"))
-    return found or _rules(path, schema)
+    return found or _rules(path, schema, before)
 
 
-def _rules(path: str, schema: Said) -> list[FieldError]:
+def _rules(path: str, schema: Said, before: Iterable[Said]) -> list[FieldError]:
     if not has_rules(schema):
         return []
     from labctl.resources.custom.schemarules import rule_problems  # CEL is imported by those who write rules
 
-    return rule_problems(path, schema)
+    return rule_problems(path, schema, before)
 
 
 def has_rules(schema: Any) -> bool:

@@ -235,7 +235,7 @@ def _versions(spec: Object, before: Mapping[str, Any]) -> Iterator[FieldError]:
         if not _LABEL.fullmatch(name):
             yield fields.invalid(f"{path}.name", name, _NOT_A_LABEL)
         seen.add(name)
-        yield from version_rules.problems(path, version, before.get(name))
+        yield from version_rules.problems(path, version, before)
     if len(seen) < len(versions):
         yield fields.invalid("spec.versions", versions, "must contain unique version names")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labctl.resources import fields
@@ -16,15 +16,19 @@ _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 
 
-def problems(path: str, version: Object, before: Any) -> Iterator[FieldError]:
-    """Yield what is wrong. A schema that is the same as `before` is not judged again."""
+def problems(path: str, version: Object, before: Mapping[str, Any]) -> Iterator[FieldError]:
+    """Yield what is wrong. `before` are the schemas that the versions had: one that is the same is not judged again."""
     schema = (version.get("schema") or {}).get("openAPIV3Schema")
     if schema is None:
         yield fields.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
     else:
         has_status = (version.get("subresources") or {}).get("status") is not None
-        judge = openapischema.root if schema == before else structural.problems
-        yield from judge(f"{path}.schema.openAPIV3Schema", schema, has_status=has_status)
+        at = f"{path}.schema.openAPIV3Schema"
+        if schema == before.get(version.get("name", "")):
+            yield from openapischema.root(at, schema, has_status=has_status)
+        else:
+            known = [each for each in before.values() if isinstance(each, dict)]
+            yield from structural.problems(at, schema, has_status=has_status, before=known)
     for number, column in enumerate(version.get("additionalPrinterColumns") or ()):
         yield from _column(f"{path}.additionalPrinterColumns[{number}]", column)
     selectable = version.get("selectableFields") or ()
