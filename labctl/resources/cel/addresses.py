@@ -92,6 +92,9 @@ def table() -> Iterator[Row]:
     yield "ip", ("string",), "opaque", _ip, False
     yield "isIP", ("string",), "bool", _holds(_ip), False
     yield "ip.isCanonical", ("string",), "bool", lambda text: _ip(text)[_IP] == text, False
+    yield "_string", ("opaque",), "string", lambda one: str(one[_CIDR] if _CIDR in one else _of(one, _IP)), False
+    for type_ in ("string", "int", "bool"):  # of an address's parts
+        yield "_string", (type_,), "string", lambda one: str(one).lower() if isinstance(one, bool) else str(one), False
     yield "family", ("opaque",), "int", lambda one: _address(one).version, True
     yield "isUnspecified", ("opaque",), "bool", lambda one: _address(one).is_unspecified, True
     yield "isLoopback", ("opaque",), "bool", lambda one: _address(one).is_loopback, True

@@ -19,7 +19,10 @@ from labctl.resources.cel.types import BOOL, DYN, ERROR, INT, OPTIONAL, TooManyS
 Scope = Mapping[str, Type]
 
 _BOTH = frozenset({"_&&_", "_||_"})
-_NAMES = {"_indexOf": "indexOf", "_lastIndexOf": "lastIndexOf"}
+NAMES = {"_indexOf": "indexOf", "_lastIndexOf": "lastIndexOf", "_string": "string", "_range": "lists.range"}
+"""What rewrite.py calls some functions, and what their authors do."""
+_ELSEWHERE = {"jsonpatch.escapeKey": "jsonpatch"}
+"""Functions that only policies have."""
 _TYPE_NAMES = {
     "bool": "bool", "int": "int", "uint": "uint", "double": "double", "string": "string", "bytes": "bytes", "null_type": "null",
     "google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration", "list": "list", "map": "map", "type": "type",
@@ -126,7 +129,9 @@ class _Checker:
                 if not right:
                     self._wrong(each, f"expected type 'bool' but found '{self._said(type_)}'")
             return BOOL if all(fits) else ERROR
-        overloads = declared().get(node.function)
+        if node.function in _ELSEWHERE:
+            return self._wrong(node, f"undeclared reference to '{_ELSEWHERE[node.function]}' (in container '')")
+        overloads = declared().get(NAMES.get(node.function, node.function))
         return self._resolved(node, given, overloads) if overloads is not None else self._unsure()
 
     def _mapped(self, node: Call) -> Type:
@@ -152,7 +157,7 @@ class _Checker:
             return result
         said = [self._said(each) for each in given]
         signature = f"{said[0]}.({', '.join(said[1:])})" if node.method else f"({', '.join(said)})"
-        return self._wrong(node, f"found no matching overload for '{_NAMES.get(node.function, node.function)}' applied to '{signature}'")
+        return self._wrong(node, f"found no matching overload for '{NAMES.get(node.function, node.function)}' applied to '{signature}'")
 
     def _literal(self, node: Literal, scope: Scope) -> Type:
         if node.name:

@@ -70,8 +70,8 @@ split                   string.(string) -> list(string) | string.(string, int) -
 substring               string.(int) -> string | string.(int, int) -> string
 trim                    string.() -> string
 strings.quote           (string) -> string
-_indexOf                list(T).(T) -> int | string.(string) -> int | string.(string, int) -> int
-_lastIndexOf            list(T).(T) -> int | string.(string) -> int | string.(string, int) -> int
+indexOf                 list(T).(T) -> int | string.(string) -> int | string.(string, int) -> int
+lastIndexOf             list(T).(T) -> int | string.(string) -> int | string.(string, int) -> int
 optional.of             (V) -> optional(V)
 optional.ofNonZeroValue (V) -> optional(V)
 optional.none           () -> optional(V)
@@ -111,7 +111,7 @@ masked                  CIDR.() -> CIDR
 prefixLength            CIDR.() -> int
 quantity                (string) -> Quantity
 isQuantity              (string) -> bool
-sign                    Quantity.() -> int
+sign                    Quantity.() -> int | (Quantity) -> int
 isInteger               Quantity.() -> bool
 asInteger               Quantity.() -> int
 asApproximateFloat      Quantity.() -> double
@@ -136,7 +136,6 @@ errored                 Decision.() -> bool
 error                   Decision.() -> string
 allowed                 Decision.() -> bool
 reason                  Decision.() -> string
-jsonpatch.escapeKey     (string) -> string
 """
 
 _FORMATS = "dns1123Label dns1123Subdomain dns1035Label qualifiedName dns1123LabelPrefix dns1123SubdomainPrefix dns1035LabelPrefix labelValue uri uuid byte date datetime"

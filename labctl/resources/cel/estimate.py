@@ -9,7 +9,7 @@ is looked for, and reading a quantity or an address out of a text costs 1. What 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import ceil
+from math import ceil, log2
 
 import msgspec
 
@@ -22,7 +22,12 @@ MOST_SIZE = 3 << 20
 _TEXT = 0.1  # of a character
 _PATTERN = 0.25  # of a pattern's character
 _LIST, _MAP = 10, 30
-_BY_TEXT = frozenset("lowerAscii upperAscii trim substring quote reverse url bytes".split())
+_BY_TEXT = frozenset("lowerAscii upperAscii trim substring quote url bytes jsonpatch.escapeKey".split())
+_MAKING = _LIST + 1
+"""What it costs to make a list, apart from its items."""
+_OPAQUE = frozenset("ip cidr quantity semver masked add sub".split())
+"""What these give has no size."""
+_CONTAIN = {"containsIP": 4, "containsCIDR": 7}
 _BY_SOUGHT = frozenset({"startsWith", "endsWith"})
 _BY_BOTH = frozenset({"contains", "indexOf", "lastIndexOf", "_indexOf", "_lastIndexOf", "split"})
 _BY_ITEMS = frozenset({"isSorted", "sum", "min", "max"})
@@ -116,6 +121,11 @@ class _Walk:
             return Found(
                 cost + (1 if any(isinstance(each, Literal) for each in node.arguments) else max(1, _walked(both))), both, _larger(parts)
             )
+        if name in _OF_LISTS:
+            return _OF_LISTS[name](node, cost, parts)
+        if name in _CONTAIN:
+            parsed = 0 if isinstance(node.arguments[-1], Call) else _walked(sizes[-1])
+            return Found(cost + _CONTAIN[name] + parsed, 1)
         return self._function(name, cost, sizes, parts)
 
     def _function(self, name: str, cost: float, sizes: list[int], parts: list[Found]) -> Found:
@@ -145,7 +155,7 @@ class _Walk:
             return Found(cost + sizes[0] * (1 + _walked(item.most if item else 0)), item.most if item else 1, item)
         if name in ("orValue", "value", "optional.of", "optional.ofNonZeroValue", "dyn"):
             return Found(cost + 1, max(sizes), parts[0].shape if parts else None)
-        return Found(cost + 1, 1 if name == "size" else max(sizes))
+        return Found(cost + 1, 1 if name == "size" or name in _OPAQUE else max(sizes))
 
     def _loop(self, node: Comprehension, scope: Mapping[str, Found]) -> Found:
         over, begin = self.of(node.over, scope), self.of(node.begin, scope)
@@ -167,6 +177,55 @@ class _Walk:
 def _walked(characters: int) -> int:
     """Return what it costs to walk through a text, or to compare what has a size."""
     return ceil(characters * _TEXT)
+
+
+def _sorted(cost: float, parts: list[Found], factor: float) -> Found:
+    size = parts[0].size
+    compared = ceil(size * ceil(log2(size)) * factor) if size > 1 else 0
+    return Found(cost + compared + _MAKING, size, parts[0].shape)
+
+
+def _copied(cost: float, parts: list[Found], size: int) -> Found:
+    return Found(cost + size + _MAKING, size, Made(size, parts[0].shape.item if parts[0].shape else None))
+
+
+def _flattened(node: Call, cost: float, parts: list[Found]) -> Found:
+    """Estimate `list.flatten(depth)`: all items of the lists in the list, as often as it goes deeper."""
+    size, shape = parts[0].size, parts[0].shape
+    inner = shape.item if shape else None
+    depth = _integer(node.arguments[1], 256) if len(parts) > 1 else 1
+    most = size * (inner.most if inner else MOST_SIZE)
+    counted = size if depth <= 1 else most * depth
+    return Found(cost + counted + _MAKING, most, Made(most, inner.item if inner else None))
+
+
+def _sliced(node: Call, cost: float, parts: list[Found]) -> Found:
+    begin, end = _integer(node.arguments[1], 0), _integer(node.arguments[2], parts[0].size)
+    return _copied(cost, parts, end - begin if end >= begin else parts[0].size)
+
+
+def _ranged(node: Call, cost: float, parts: list[Found]) -> Found:
+    size = _integer(node.arguments[0], MOST_ITEMS)
+    return Found(cost + size + _MAKING, size, Made(size))
+
+
+def _integer(node: Node, otherwise: int) -> int:
+    return int(node.text) if isinstance(node, Const) and node.type == "int" and node.text.isdigit() else otherwise
+
+
+MOST_ITEMS = 1_000_000
+"""No list that is made out of a number alone is longer (functions.py)."""
+
+_OF_LISTS: Mapping[str, Callable[[Call, float, list[Found]], Found]] = {
+    "sort": lambda _node, cost, parts: _sorted(cost, parts, 0.1),
+    "@sortByAssociatedKeys": lambda _node, cost, parts: _sorted(cost, parts, 0.2),
+    "distinct": lambda _node, cost, parts: Found(cost + parts[0].size ** 2 + _MAKING, parts[0].size, parts[0].shape),
+    "reverse": lambda _node, cost, parts: _copied(cost, parts, parts[0].size),
+    "flatten": _flattened,
+    "slice": _sliced,
+    "_range": _ranged,
+}
+"""cel-go's functions of lists, with its costs (ext/lists.go, version 3)."""
 
 
 class Made(msgspec.Struct, frozen=True):

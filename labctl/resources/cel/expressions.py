@@ -15,7 +15,7 @@ from typing import Any
 
 from labctl.errors import LabctlError
 from labctl.resources.cel import tree as trees
-from labctl.resources.cel.checker import check, literal_problems, pattern_problem
+from labctl.resources.cel.checker import NAMES, check, literal_problems, pattern_problem
 from labctl.resources.cel.functions import functions
 from labctl.resources.cel.rewrite import Rewritten, computed_keys, rewritten
 from labctl.resources.cel.types import Type, Types
@@ -39,7 +39,7 @@ _NUMBERS = re.compile(r"\b(?:int|double)\b")
 _EXTENSIONS = ("two-var-comprehensions", "bindings", "sets", "optional", "math", "strings", "lists")
 _CODE = re.compile(r"\s*\[[A-Z_]+\]\s*\Z")
 _PLACE = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)(\n \| [^\n]*\n \| \.*\^)?")
-_OURS = re.compile(r"(?<=')_(?=(?:indexOf|lastIndexOf)')")  # names of rewrite.py
+_OURS = re.compile("(?<=')_(?:indexOf|lastIndexOf|string|range)(?=')")  # names of rewrite.py
 _KIND = re.compile(r"\A[A-Z_]+: ")
 _WORDS = {
     "Key not found in map : ": "no such key: ",
@@ -216,7 +216,7 @@ def _placed(said: str, text: str, source: Rewritten) -> str:
         row, column = int(found[1]) - 1, int(found[2]) - 1
         line, at = _line_and_column(text, source.origin(sum(len(each) + 1 for each in lines[:row]) + column))
         shown = f"\n | {text.split(chr(10))[line - 1]}\n | {'.' * (at - 1)}^" if found[4] else ""
-        return f"<input>:{line}:{at}: {_OURS.sub('', found[3])}{shown}"
+        return f"<input>:{line}:{at}: {_OURS.sub(lambda name: NAMES[name[0]], found[3])}{shown}"
 
     return _PLACE.sub(place, said)
 

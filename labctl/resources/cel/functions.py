@@ -17,6 +17,7 @@ import msgspec
 
 from labctl.resources import quantities
 from labctl.resources.cel import addresses, authorizer, formats
+from labctl.resources.cel.estimate import MOST_ITEMS
 
 MOST_TEXT = 1 << 20
 """A longer text is not searched by a function of this file."""
@@ -51,6 +52,7 @@ def _lists() -> Iterator[Function]:
     yield Function("sum", ("list",), "dyn", sum)
     yield Function("min", ("list",), "dyn", lambda items: _least("min", min, items))
     yield Function("max", ("list",), "dyn", lambda items: _least("max", max, items))
+    yield Function("_range", ("int",), "list", _range, method=False)
     yield Function("_mapped", ("list",), "any map", lambda pairs: _mapping({key: value} for key, value in pairs))
     yield Function("_merged", ("list",), "any map", _mapping)
     for item in ("int", "double", "string", "bool", "bytes", "timestamp", "duration", "list", "map"):  # the library takes no `dyn` here
@@ -60,6 +62,12 @@ def _lists() -> Iterator[Function]:
     yield Function("_indexOf", ("string", "string", "int"), "int", _index)
     yield Function("_lastIndexOf", ("string", "string"), "int", lambda text, part: text.rfind(part))
     yield Function("_lastIndexOf", ("string", "string", "int"), "int", _last_index)
+
+
+def _range(number: int) -> list[int]:
+    if not 0 <= number <= MOST_ITEMS:
+        raise ValueError("operation cancelled: actual cost limit exceeded" if number > 0 else f"lists.range: negative size {number}")
+    return list(range(number))
 
 
 def _mapping(parts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:
@@ -171,7 +179,8 @@ def _quantities() -> Iterator[Function]:
 
     yield Function("quantity", ("string",), "opaque", _quantity, method=False)
     yield Function("isQuantity", ("string",), "bool", _is(_quantity), method=False)
-    yield Function("sign", ("opaque",), "int", lambda one: _compare(_amount(one), 0))
+    for method in (True, False):  # Kubernetes' page has a method, its server a function
+        yield Function("sign", ("opaque",), "int", lambda one: _compare(_amount(one), 0), method=method)
     yield Function("isInteger", ("opaque",), "bool", lambda one: _is(lambda _text: _as_integer(one))(""))
     yield Function("asInteger", ("opaque",), "int", _as_integer)
     yield Function("asApproximateFloat", ("opaque",), "double", lambda one: float(_amount(one)))
@@ -201,10 +210,15 @@ def _semver(text: str, normalize: bool = False) -> dict[str, str]:
 
 
 def _normal(text: str) -> str:
-    """Returns a version as semver has it: without a leading v and leading zeros, and with all three numbers (`v01.1-rc` is 1.1.0-rc)."""
-    numbers, sign, rest = re.match(r"v?([^-+]*)([-+]?)(.*)\Z", text[:1024], re.DOTALL).groups()  # type: ignore[union-attr]  # it always matches
-    parts = [part.lstrip("0") or "0" if part.isdigit() else part for part in numbers.split(".")]
-    return ".".join(parts + ["0"] * (3 - len(parts))) + sign + rest
+    """Return a version as semver has it: without a leading v and leading zeros, and with all three numbers (`v01.1` is 1.1.0). A version of less than
+    three numbers has nothing after them."""
+    parts = text.removeprefix("v")[:1024].split(".", 2)
+    for number, part in enumerate(parts):
+        bare = part.lstrip("0") if len(part) > 1 else part
+        parts[number] = bare if part == bare or bare[:1].isdigit() else f"0{bare}"
+    if len(parts) < 3 and re.search("[-+]", parts[-1]):
+        raise ValueError("semver: short version cannot contain PreRelease/Build meta data")
+    return ".".join(parts + ["0"] * (3 - len(parts)))
 
 
 def _parts(version: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -4,6 +4,8 @@
     format.dns1123Label().validate(x)   format.dns1123Label().validate(x)[?0]    the function returns a list, of which an optional is taken
     [1, 2].indexOf(2)                [1, 2]._indexOf(2)                          the library's own indexOf is for strings only
     m.transformMap(k, v, v + 1)      m.transformList(k, v, [dyn(k), dyn(v + 1)])._mapped()    the library's own has no function behind it
+    string(ip(x))                    _string(ip(x))                       the library's own is for its own types only
+    lists.range(3)                   _range(3)                            the library's own makes lists of any size
     self.share <= 1                  self.share <= dyn(1)                        where share is a double (see numbers_apart)
 
 The library calls Python with plain values only and has no types of ours, so this is done to the text, token by token; strings and comments stay as they are.
@@ -31,7 +33,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_PERHAPS = re.compile(r"[\w`]\s*\{|validate|named|ndexOf|transformMap")
+_PERHAPS = re.compile(r"[\w`]\s*\{|validate|named|ndexOf|transformMap|lists|string\s*\(\s*(?:ip|cidr)\b")
 _MAPPED = {"transformMap": "._mapped()", "transformMapEntry": "._merged()"}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?u?"
 _WHOLE_NUMBER = re.compile(_NUMBER)
@@ -179,6 +181,11 @@ class _Rewriter:
             self._replace(token, _RENAMED[token.text])
         elif after == "(" and before == "." and token.text in _MAPPED:
             self._replace(token, "transformList")
+        elif token.text == "lists" and [self._text(number + step) for step in (1, 2, 3)] == [".", "range", "("] and before != ".":
+            end = self._tokens[number + 2]
+            self._edits.append(Edit(token.start, end.start + len(end.text) - token.start, "_range"))
+        elif token.text == "string" and after == "(" and before != "." and self._text(number + 2) in ("ip", "cidr"):
+            self._replace(token, "_string")
 
     def _opened(self, number: int, token: _Token) -> None:
         self._commas.append(-1)

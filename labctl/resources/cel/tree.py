@@ -21,7 +21,8 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Const(Node, frozen=True):
-    """A literal; `size` is that of a string's or bytes' value, 1 of a number's. `type` is a word such as int, null or string."""
+    """A literal; `size` is that of a string's or bytes' value, 1 of a number's. `type` is a word such as int, null or string; `text` is that of a string, or
+    an integer that is not negative."""
 
     size: int = 0
     text: str = ""
@@ -147,6 +148,7 @@ def below(node: Node) -> tuple[Node, ...]:
     return ()
 
 
+_INTEGER = 3
 _CONSTANTS = {1: "null", 2: "bool", 3: "int", 4: "uint", 5: "double", 6: "string", 7: "bytes"}
 
 
@@ -155,7 +157,7 @@ def _const(number: int, data: bytes) -> Node:
         if kind in (6, 7):
             text = value.decode(errors="replace")
             return Const(number, len(text), text, _CONSTANTS[kind])
-        return Const(number, 1, "", _CONSTANTS.get(kind, ""))
+        return Const(number, 1, str(value) if kind == _INTEGER else "", _CONSTANTS.get(kind, ""))
     return Const(number, 1)
 
 

@@ -106,7 +106,9 @@ def is_odd(node: Node) -> bool:
     )
 
 
-_DEAR = re.compile(r"\.(all|exists\w*|map|filter|transform\w+|contains|matches|replace|split|find\w*|indexOf|lastIndexOf|validate|check)\(")
+_DEAR = re.compile(
+    r"\.(all|exists\w*|map|filter|transform\w+|contains|matches|replace|split|find\w*|indexOf|lastIndexOf|validate|check|sort\w*|distinct|flatten|reverse|slice|range)\("
+)
 """Rules with these may take more than microseconds, so they are asked in a thread."""
 _GROWS = re.compile(r"\+|cel\.bind\(|\.(join|format)\(")
 """Expressions with these may make far more than they are given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import pytest
@@ -58,6 +59,15 @@ COSTS = [
     (items({"type": "string", "format": "date-time"}), "self.all(each, true)", 2 + 3 * ((3145726) // 22)),
     (entries(TEXT), "self.all(key, true)", 2 + 3 * ((3145726) // 8)),
     (entries(TEXT, maxProperties=4), "self.all(key, key.matches('[a-z]+'))", 2 + 4 * (2 + 1 + 1 + 2)),
+    (items(NUMBER, maxItems=8), "self.sort()[0] == 1", 1 + ceil(8 * 3 * 0.1) + 11 + 1),
+    (items(NUMBER, maxItems=8), "self.distinct().size() == 8", 1 + 64 + 11 + 2),
+    (items(NUMBER, maxItems=8), "self.reverse() == self.slice(1, 3)", 1 + 8 + 11 + 1 + 2 + 11 + 1),
+    (items(items(NUMBER, maxItems=4), maxItems=8), "self.flatten().size() == 8", 1 + 8 + 11 + 2),
+    (items(items(NUMBER, maxItems=4), maxItems=8), "self.flatten(2).size() == 8", 1 + 8 * 4 * 2 + 11 + 2),
+    (struct(a=NUMBER), "lists.range(5).size() == self.a", 2 + 5 + 11 + 1),
+    (struct(a=TEXT, b=TEXT), "ip(self.a) == ip(self.b)", 2 + 1 + 2 + 1 + 1),
+    (struct(a=TEXT, b=text(25)), "cidr(self.a).containsIP(self.b)", 2 + 1 + 2 + 4 + 10),
+    (struct(a=TEXT, b=text(25)), "cidr(self.a).containsCIDR(cidr(self.b))", 2 + 1 + 2 + 1 + 7),
     (items(text(10), maxItems=3), "self.map(each, each + 'x').isSorted()", None),
 ]
 

@@ -33,6 +33,11 @@ VALID = {
 }
 
 
+def test_a_list_that_is_made_of_a_number_is_not_longer_than_a_million() -> None:
+    with pytest.raises(EvaluationError, match="cost limit exceeded"):
+        ENV.compile("lists.range(object.n).size() == 0").value({"object": {"n": 10**12}})
+
+
 def test_every_format_is_tried() -> None:
     assert VALID.keys() == CHECKS.keys()
 
@@ -55,7 +60,12 @@ TRUE = [
     "'abcb'.indexOf('b') == 1 && 'abcb'.indexOf('b', 2) == 3 && 'abcb'.lastIndexOf('b') == 3 && 'abcb'.lastIndexOf('b', 2) == 1",
     "object.l.indexOf('y') == 1 && object.t.indexOf('y') == 0",
     "semver('v1.0', true) == semver('1.0.0') && isSemver('01.2', true) && !isSemver('01.2') && !isSemver('x', true)",
+    "!isSemver('v1.0-rc', true) && semver('v01.02.03-rc.1', true) == semver('1.2.3-rc.1') && semver('000.1', true) == semver('0.1.0')",
     "jsonpatch.escapeKey('a/b~c') == 'a~1b~0c'",
+    "sign(quantity('-1')) == -1 && quantity('2').sign() == 1",
+    "string(ip('::0:1')) == '::1' && string(cidr('10.1.0.0/8').masked()) == '10.0.0.0/8' && string( cidr('10.0.0.0/8').prefixLength()) == '8'",
+    "[3, 1, 2].sort() == [1, 2, 3] && ['bb', 'a'].sortBy(x, size(x)) == ['a', 'bb'] && [1, 1].distinct() == [1] && [1, 2].reverse() == [2, 1]",
+    "[[1], [2, 3]].flatten() == [1, 2, 3] && [1, 2, 3].slice(1, 2) == [2] && lists.range(3) == [0, 1, 2] && [1].first().value() == [1].last().value()",
     "'x {validate(1)}' + r'format.named(\\d' == \"x {validate(1)}\" + 'format.named(\\\\d'  // x{y: 1}",
     "{'a': 1}.transformMap(k, v, k != 'b', v + [v, 2].size()) == {'a': 3} && [5, 6].transformMap(i, v, v) == {0: 5, 1: 6}",
     "{'a': 1}.transformMap(k, v, {k: v}.transformMap(a, b, b)) == {'a': {'a': 1}} && ['x'].transformMapEntry(i, v, {v: i}) == {'x': 0}",

@@ -182,7 +182,9 @@ FITS = [
     (vals(TEXT, TEXT), r"""
         isQuantity(self.val1) && quantity(self.val2) == quantity("0.2G") && quantity(self.val1).isLessThan(quantity("100M"))
         quantity(self.val2).compareTo(quantity("0.2G")) == 0 && quantity("50k").add(quantity(self.val1)).sub(20) == quantity("50.02k")
-        quantity(self.val1).isInteger() && quantity(self.val1).asInteger() == 20 && quantity(self.val1).asApproximateFloat() > 1.0 && quantity('1').sign() == 1
+        quantity(self.val1).isInteger() && quantity(self.val1).asInteger() == 20 && quantity(self.val1).asApproximateFloat() > 1.0
+        quantity('1').sign() == 1 && sign(quantity('1')) == 1
+        string(ip(self.val1)) == '::1' && string(cidr(self.val1).masked()) == 'x' && string(ip(self.val1).family()) == '4'
         isIP(self.val1) && ip(self.val1).family() == 4 && ip.isCanonical(self.val1) && ip(self.val1) == ip(self.val2) && ip(self.val1).isGlobalUnicast()
         isCIDR(self.val1) && cidr(self.val1).containsIP(self.val2) && cidr(self.val1).containsIP(ip(self.val2)) && cidr(self.val1).ip() == ip(self.val2)
         cidr(self.val1).containsCIDR(cidr(self.val2)) && cidr(self.val1).masked() == cidr(self.val1) && cidr(self.val1).prefixLength() == 24
@@ -243,6 +245,7 @@ MISFITS = [
         "quantity(self.val1).isLessThan('1')": f"{NO_OVERLOAD}'isLessThan' applied to 'kubernetes.Quantity.(string)'",
         "ip(self.val1) == cidr(self.val1)": f"{NO_OVERLOAD}'_==_' applied to '(net.IP, net.CIDR)'",
         "format.uuid().validate(self.val1) == ''": f"{NO_OVERLOAD}'_==_' applied to '(optional_type(list(string)), string)'",
+        "jsonpatch.escapeKey(self.val1) == ''": "undeclared reference to 'jsonpatch'",
         "self.val1.fake() == 'ABC'": "undeclared reference to 'fake'",
     }),
     (struct(objs=items(KEYED), a=struct(b=INT), a1=struct(d2=struct(e2=INT)), m=mapping(INT)), {
