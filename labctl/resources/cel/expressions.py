@@ -9,13 +9,13 @@ It is imported when the first expression is compiled.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
 from labctl.errors import LabctlError
 from labctl.resources.cel import tree as trees
-from labctl.resources.cel.checker import NAMES, check, literal_problems, pattern_problem
+from labctl.resources.cel.checker import NAMES, Problem, check, literal_problems, pattern_problem
 from labctl.resources.cel.functions import functions
 from labctl.resources.cel.rewrite import Rewritten, computed_keys, rewritten
 from labctl.resources.cel.types import Type, Types
@@ -31,6 +31,8 @@ MOST_COMPARISONS = 16
 
 MOST_PROBLEMS = 20
 """As many places of one expression are named that are wrong."""
+
+_CHECKED_TEXTS = re.compile(r"\b(?:matches|duration|timestamp)\b")
 
 _MIXED = re.compile(
     r"<input>:(\d+):(\d+): found no matching overload for '_[<>]=?_' applied to '\((?:int|uint|double), (?:int|uint|double)\)'"
@@ -137,34 +139,38 @@ class Expression:
         self._wanted = wanted
 
     @cached_property
-    def _tree(self) -> tuple[trees.Node, dict[int, int]]:
+    def tree(self) -> trees.Node:
         return trees.tree(self._compiled.serialize())
 
-    @property
-    def tree(self) -> trees.Node:
-        return self._tree[0]
+    def _inserted(self, head: int) -> frozenset[int]:
+        """Return the numbers of the parts that the expression's author did not write: rewrite.py did, or they are among the first characters."""
+        if not self._source.edits and not head:
+            return frozenset()
+        places = trees.positions(self._compiled.serialize())
+        return frozenset(number for number, offset in places.items() if offset < head or self._source.is_inserted(offset))
 
     def mistyped(self, types: Types, variables: Mapping[str, Type], wanted: str, head: int = 0) -> str:
         """Return why the expression does not fit the types of its variables, as a CompileError says it; empty if it does. `wanted`: see compile; `head`: so
         many characters at the beginning are not its author's."""
-        places = self._tree[1]
-        inserted = frozenset(number for number, offset in places.items() if offset < head or self._source.is_inserted(offset))
-        found = check(self.tree, types, variables, inserted)
-        problems = found.problems or (list(literal_problems(self.tree)) if found.sure else [])
+        found = check(self.tree, types, variables, self._inserted(head))
+        problems = found.problems
+        if not problems and found.sure and _CHECKED_TEXTS.search(self.text):
+            problems = list(literal_problems(self.tree))
         if problems:
-            placed = sorted(
-                {(*_line_and_column(self.text, self._source.origin(places.get(each.number, 0))), each.said) for each in problems}
-            )
-            lines = self.text.split("\n")
-            told = (
-                f"ERROR: <input>:{line}:{at}: {said}\n | {lines[line - 1]}\n | {'.' * (at - 1)}^"
-                for line, at, said in placed[:MOST_PROBLEMS]
-            )
-            return "compilation failed: " + "\n".join(told)
+            return f"compilation failed: {self._told(problems)}"
         if found.type.kind != wanted and (found.sure or found.type.kind not in ("dyn", "error")):
             return f"cel expression must evaluate to a {wanted}"
-        problem = pattern_problem(self.tree) if found.sure else ""
+        problem = pattern_problem(self.tree) if found.sure and "find" in self.text else ""
         return f"program instantiation failed: {problem}" if problem else ""
+
+    def _told(self, problems: Sequence[Problem]) -> str:
+        """Return problems as a compiler prints them: in the order of their places, with the lines where they are."""
+        places, lines = trees.positions(self._compiled.serialize()), self.text.split("\n")
+        placed = sorted({(*_line_and_column(self.text, self._source.origin(places.get(each.number, 0))), each.said) for each in problems})
+        told = (
+            f"ERROR: <input>:{line}:{at}: {said}\n | {lines[line - 1]}\n | {'.' * (at - 1)}^" for line, at, said in placed[:MOST_PROBLEMS]
+        )
+        return "\n".join(told)
 
     @property
     def type(self) -> str:

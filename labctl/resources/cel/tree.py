@@ -75,26 +75,41 @@ class TreeError(LabctlError):
     """The library's form is not what it was when this was written."""
 
 
-def tree(serialized: bytes) -> tuple[Node, dict[int, int]]:
-    """Return the tree of `Expression.serialize()`, and where in the text its parts begin, by their numbers."""
-    checked = dict(_fields(serialized)).get(2, b"")
-    parts = dict(_fields(checked))
-    if 4 not in parts:
+def tree(serialized: bytes) -> Node:
+    """Return the tree of `Expression.serialize()`."""
+    expression = next((value for number, value in _fields(_checked(serialized)) if number == 4), None)
+    if expression is None:
         raise TreeError("the compiled expression has no tree")
-    entries = [dict(_fields(value)) for number, value in _fields(parts.get(5, b"")) if number == 4]
-    return _node(parts[4]), {entry.get(1, 0): entry.get(2, 0) for entry in entries}
+    return _node(expression)
+
+
+def positions(serialized: bytes) -> dict[int, int]:
+    """Return where in the text the parts of the expression begin, by their numbers."""
+    source = next((value for number, value in _fields(_checked(serialized)) if number == 5), b"")
+    entries = [dict(_fields(value)) for number, value in _fields(source) if number == 4]
+    return {entry.get(1, 0): entry.get(2, 0) for entry in entries}
+
+
+def _checked(serialized: bytes) -> bytes:
+    return next((value for number, value in _fields(serialized) if number == 2), b"")
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
+    at, end = 0, len(data)
+    while at < end:
+        tag = data[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = _varint(data, at - 1)
         wire = tag & 7
         if wire == 0:
             value, at = _varint(data, at)
             yield tag >> 3, value
         elif wire == 2:
-            size, at = _varint(data, at)
+            size = data[at]
+            at += 1
+            if size >= 0x80:
+                size, at = _varint(data, at - 1)
             yield tag >> 3, data[at : at + size]
             at += size
         elif wire == 1:
