@@ -265,6 +265,26 @@ def test_a_status_that_says_the_same_is_not_written_again():
     lived(story)
 
 
+def test_each_condition_says_of_which_generation_it_is():
+    async def story(world, load):
+        load.millicores = 100
+
+        def observed():
+            stored = world.client.raw(AUTOSCALERS, "default/web")["status"]
+            return {each["type"]: each.get("observedGeneration") for each in stored["conditions"]}
+
+        await world.client.create(AUTOSCALERS, autoscaler())
+        await asyncio.sleep(60)
+        assert set(observed().values()) == {1} and "ScalingActive" in observed()
+        await world.client.patch(AUTOSCALERS, "default/web", {"spec": {"maxReplicas": 9}})
+        await asyncio.sleep(60)
+        assert {kind: observed()[kind] for kind in ("AbleToScale", "ScalingActive", "ScalingLimited")} == dict.fromkeys(
+            ("AbleToScale", "ScalingActive", "ScalingLimited"), 2
+        )
+
+    lived(story)
+
+
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_pods_that_only_began_count_as_idle_before_growing(replicas):
     async def story(world, load):

@@ -306,39 +306,46 @@ def _status(
 ) -> dict[str, Any] | None:
     """Return the status to be written, or None if it would be the same as now."""
     before, now = autoscaler.status, rfc3339(view.wall())
-    conditions: list[dict[str, str]] = []
-    changed = False
+    conditions: list[dict[str, Any]] = []
+    generation, changed = autoscaler.metadata.generation, False
+    stored = (view.raw(AUTOSCALERS, autoscaler.metadata.key) or {}).get("status") or {}
+    kept = {each["type"]: each for each in stored.get("conditions") or ()}
     for kind in (*(each.type for each in (before.conditions or ())), *("AbleToScale", "ScalingActive", "ScalingLimited", AT_ZERO)):
         if any(each["type"] == kind for each in conditions):
             continue
         old, new = condition((before.conditions or ()), kind), said.get(kind)
         if new is None:
-            if old is not None:
-                conditions.append(_written(kind, old.status, old.reason, old.message, old.last_transition_time))
+            if kind in kept:
+                conditions.append(kept[kind])
             continue
         word = "True" if new[0] else "False"
         since = old.last_transition_time if old and old.status == word else now
-        conditions.append(_written(kind, word, new[1], new[2], since))
+        conditions.append(
+            {
+                "type": kind,
+                "status": word,
+                "observedGeneration": generation,
+                "lastTransitionTime": since,
+                "reason": new[1],
+                "message": new[2],
+            }
+        )
         changed = changed or old is None or (old.status, old.reason, old.message) != (word, new[1], new[2])
     desired = decision.current if decision.desired is None else decision.desired
     shown = _unchanged_metrics(view, autoscaler)
     told = shown if decision.recommended is None and not decision.metrics else [dict(each) for each in decision.metrics]
     numbers = (before.observed_generation, before.current_replicas, before.desired_replicas)
-    same = numbers == (autoscaler.metadata.generation, decision.current, desired) and not changed and not scaled
+    same = numbers == (generation, decision.current, desired) and not changed and not scaled
     if same and shown == told:
         return None
     status: dict[str, Any] = {
-        "observedGeneration": autoscaler.metadata.generation,
+        "observedGeneration": generation,
         "currentReplicas": decision.current,
         "desiredReplicas": desired,
         "currentMetrics": told or None,
         "conditions": conditions,
     }
     return {**status, **({"lastScaleTime": now} if scaled else {})}
-
-
-def _written(kind: str, status: str, reason: str, message: str, since: str) -> dict[str, str]:
-    return {"type": kind, "status": status, "lastTransitionTime": since, "reason": reason, "message": message}
 
 
 def _unchanged_metrics(view: View, autoscaler: HorizontalPodAutoscaler) -> list[dict[str, Any]]:
