@@ -2,15 +2,16 @@
 CertificateSubjectRestriction, CertificateApproval, CertificateSigning and ClusterTrustBundleAttest.
 
 A mutating step. A new request says who wrote it, whatever its body says. The subresource `approval` writes the conditions and nothing else, and needs the verb
-`approve` on the signer; `status` writes all of the status but the decision, and needs the verb `sign`. A decision is never taken back.
+`approve` on the signer; `status` writes all of the status but the decision, and needs the verb `sign`. A decision is never taken back. For a PodCertificateRequest, whose
+status has no decision, `sign` is needed for all of it.
 """
 
 from __future__ import annotations
 
 import base64
 
-from labctl.clock import Clock, rfc3339
-from labctl.resources import failures
+from labctl.clock import Clock, parse_rfc3339, rfc3339
+from labctl.resources import failures, fields
 from labctl.resources.admission import Attributes, Verb
 from labctl.resources.kind import Object
 from labctl.resources.kinds.certificates_v1.certificatesigningrequest import DECISIONS, conditions
@@ -19,6 +20,7 @@ from labctl.resources.rbac.holders import Rbac
 from labctl.resources.rbac.matching import Request
 from labctl.resources.service import MASTERS
 
+NEAR_S = 300
 _ADMINS_SIGNER = "kubernetes.io/kube-apiserver-client"
 
 
@@ -37,8 +39,9 @@ class CertificateRequests:
         if attributes.kind.resource == TRUST_BUNDLES:
             self._attested(attributes, new, old)
         elif attributes.kind.resource == POD_SIGNING_REQUESTS:
-            if old is not None and attributes.subresource == "status":
+            if old is not None and attributes.subresource == "status" and (new.get("status") or {}) != (old.get("status") or {}):
                 self._may(attributes, old, "sign")
+                self._dated(attributes, new)
         elif attributes.verb == "create":
             self._asked(attributes, new)
         elif old is not None and attributes.subresource == "approval":
@@ -67,6 +70,17 @@ class CertificateRequests:
                 return
         what = "attest for" if verb == "attest" else f"{verb} requests with"
         raise failures.forbidden(attributes.kind, attributes.name, f'user not permitted to {what} signerName "{signer}"')
+
+    def _dated(self, attributes: Attributes, new: Object) -> None:
+        """A pod's certificate begins to be valid about now: one that is dated back would seem older, or live on longer, than it may. The rest is validation's."""
+        starts = (new.get("status") or {}).get("notBefore")
+        try:
+            away_s = abs(parse_rfc3339(starts) - self._clock.wall()) if starts else 0.0
+        except ValueError:
+            return
+        if away_s > NEAR_S:
+            wrong = fields.invalid("status.notBefore", starts, "must be set to within 5 minutes of kube-apiserver's current time")
+            raise failures.invalid(attributes.kind, attributes.name, [wrong])
 
     def _attested(self, attributes: Attributes, new: Object, old: Object | None) -> None:
         """Who writes trust anchors in a signer's name must be allowed to. A change of labels alone says nothing in its name."""

@@ -1,7 +1,8 @@
 """NodeRestriction: what a node's agent may write, decided on the object as it would be stored, beside the one that is.
 
 The authorizer (api/authorize.py) has let an agent try a few verbs on a few paths: its own Node, its Lease, its pods' status and the end of their
-deletion, Events, the end of a volume on its disk. This step compares what comes out with what is there, so it does not matter in which words a body says it (`null`, `$patch`,
+deletion, Events, the end of a volume on its disk, tokens and certificates for its pods.
+This step compares what comes out with what is there, so it does not matter in which words a body says it (`null`, `$patch`,
 a generated name). As in Kubernetes' plugin of the same name, and stricter in one thing: facts about a machine (its addresses) come from its Machine
 object, and the range of its pods' addresses from the master, never from the node.
 """
@@ -18,7 +19,7 @@ from labctl.resources.client import Client
 from labctl.resources.kind import Object
 from labctl.resources.kinds.coordination_v1.lease import HEARD, HEARD_MAX
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA
-from labctl.resources.plurals import EVENTS, LEASES, MACHINES, NODES, PODS, SERVICE_ACCOUNTS, VOLUMES
+from labctl.resources.plurals import EVENTS, LEASES, MACHINES, NODES, POD_SIGNING_REQUESTS, PODS, SERVICE_ACCOUNTS, VOLUMES
 from labctl.resources.service import ISSUER
 
 HOSTNAME = "kubernetes.io/hostname"
@@ -47,7 +48,7 @@ class NodeRestriction:
     """A validating step. Everybody but a node's agent passes it unseen."""
 
     name = "NodeRestriction"
-    kinds: frozenset[str] | None = frozenset({NODES, PODS, EVENTS, LEASES, VOLUMES, SERVICE_ACCOUNTS})
+    kinds: frozenset[str] | None = frozenset({NODES, PODS, EVENTS, LEASES, VOLUMES, SERVICE_ACCOUNTS, POD_SIGNING_REQUESTS})
     verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
 
     def __init__(self, client: Client) -> None:
@@ -63,6 +64,7 @@ class NodeRestriction:
             (EVENTS, "create"): self._event_created,
             (EVENTS, "update"): self._event_updated,
             (SERVICE_ACCOUNTS, "create"): self._token_asked,
+            (POD_SIGNING_REQUESTS, "create"): self._certificate_asked,
         }
 
     async def admit(self, attributes: Attributes) -> None:
@@ -175,10 +177,42 @@ class NodeRestriction:
         if pod is None or pod["spec"].get("nodeName") != node or pod["metadata"]["uid"] != reference.get("uid"):
             yield "node requested token bound to a pod scheduled on a different node"
             return
-        named = {source.get("audience", "") for source in _token_sources(pod)}
+        named = {source.get("audience", "") for source in _sources(pod, "serviceAccountToken")}
         wrong = next((each for each in spec.get("audiences", ()) if each not in named and not ("" in named and each == ISSUER)), None)
         if wrong is not None:
             yield f'audience "{wrong}" not found in pod spec volume'
+
+    def _certificate_asked(self, node: str, attributes: Attributes) -> Iterator[str]:
+        """Yield objections. A certificate is for a pod of the node, with all names and uids as they are now, from a signer that this pod's volumes name."""
+        new = _of(attributes.new)
+        spec, metadata = new.get("spec", {}), new["metadata"]
+        yield from _metadata_beyond(node, metadata, "ownerReferences", "generateName")
+        name = f"{attributes.namespace}/{spec.get('podName', '')}"
+        owners = [
+            (each.get("apiVersion"), each.get("kind"), each.get("name"), each.get("uid")) for each in metadata.get("ownerReferences", ())
+        ]
+        if owners not in ([], [("v1", "Pod", spec.get("podName"), spec.get("podUID"))]):
+            yield f'node "{node}" is only allowed to make the pod "{name}" the owner of its PodCertificateRequest'
+        if spec.get("nodeName") != node:
+            yield f'PodCertificateRequest.Spec.NodeName="{spec.get("nodeName")}", which is not the requesting node "{node}"'
+        pod = self._client.raw(PODS, name)
+        if pod is None:
+            yield f'pod "{name}" named in the PodCertificateRequest does not exist'
+            return
+        if pod["spec"].get("nodeName") != node:
+            yield f'pod "{name}" is not running on node "{node}" named in the PodCertificateRequest'
+        account = pod["spec"].get("serviceAccountName", "")
+        if spec.get("serviceAccountName") != account:
+            yield f'PodCertificateRequest for pod "{name}" contains serviceAccountName ("{spec.get("serviceAccountName")}") that differs from running pod ("{account}")'
+        for field, kind, key in (("nodeUID", NODES, node), ("podUID", PODS, name), ("serviceAccountUID", SERVICE_ACCOUNTS, f"{attributes.namespace}/{account}")):  # fmt: skip
+            is_so = (self._client.raw(kind, key) or {"metadata": {"uid": ""}})["metadata"]["uid"]
+            if not is_so or spec.get(field) != is_so:
+                yield f'PodCertificateRequest for pod "{name}" contains {field} ("{spec.get(field)}") which differs from the one that is there ("{is_so}")'
+        named = [source for source in _sources(pod, "podCertificate") if source.get("signerName") == spec.get("signerName")]
+        if not named:
+            yield f'signer "{spec.get("signerName")}" not found in pod spec volume'
+        if not any((source.get("userAnnotations") or {}) == (spec.get("unverifiedUserAnnotations") or {}) for source in named):
+            yield "unverifiedUserAnnotations are not those of the pod spec volume"
 
     def _concerns(self, node: str, reference: Object) -> bool:
         """Tell whether a reference is to the node or to one of its pods. A pod's last Event may come when the pod is gone; it has the pod's uid then."""
@@ -240,11 +274,12 @@ def _volume_updated(node: str, attributes: Attributes) -> Iterator[str]:
     yield from _metadata_changed(node, new, old, "finalizers")
 
 
-def _token_sources(pod: Object) -> Iterator[Object]:
+def _sources(pod: Object, kind: str) -> Iterator[Object]:
+    """Yield what the pod's projected volumes ask for of one kind of source."""
     for volume in pod["spec"].get("volumes") or ():
         for source in (volume.get("projected") or {}).get("sources") or ():
-            if source.get("serviceAccountToken") is not None:
-                yield source["serviceAccountToken"]
+            if source.get(kind) is not None:
+                yield source[kind]
 
 
 def _never(node: str, attributes: Attributes) -> Iterator[str]:

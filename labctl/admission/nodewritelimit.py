@@ -11,12 +11,14 @@ from labctl.clock import Clock
 from labctl.errors import ApiError
 from labctl.resources import encoding
 from labctl.resources.admission import Attributes, Verb
-from labctl.resources.plurals import LEASES, NODES, PODS
+from labctl.resources.plurals import LEASES, NODES, POD_SIGNING_REQUESTS, PODS
 
+REQUESTS_BURST_BYTES, REQUESTS_BYTES_PER_S = 4 << 20, 16 << 10
+"""Of requests for pods' certificates, which are not written over the ones before: they lie there for half an hour. One has some two kilobytes."""
 BURST_BYTES = 32 << 20  # a hundred pods that start at once, each told of five times, are 3 MB
 BYTES_PER_S = 1 << 20
-MOST_BYTES = {NODES: 256 << 10, PODS: 256 << 10, LEASES: 4 << 10}
-"""Of a Node and a Lease, all of the object; of a Pod, its status, since its author wrote the rest."""
+MOST_BYTES = {NODES: 256 << 10, PODS: 256 << 10, LEASES: 4 << 10, POD_SIGNING_REQUESTS: 512 << 10}
+"""Of a Node, a Lease and a request, all of the object; of a Pod, its status, since its author wrote the rest."""
 
 
 class NodeWriteLimit:
@@ -29,6 +31,7 @@ class NodeWriteLimit:
 
     def __init__(self, clock: Clock) -> None:
         self._buckets = Buckets(clock, BURST_BYTES, BYTES_PER_S)
+        self._requests = Buckets(clock, REQUESTS_BURST_BYTES, REQUESTS_BYTES_PER_S)
 
     async def admit(self, attributes: Attributes) -> None:
         node, new = attributes.user.node, attributes.new
@@ -40,6 +43,11 @@ class NodeWriteLimit:
         if size > most:
             what = "the status of a pod" if resource == PODS else f"one of {resource}"
             raise ApiError(413, "RequestEntityTooLarge", f"a node may write {most} bytes as {what}, these are {size}")
-        if resource != LEASES and not self._buckets.take(node, len(encoding.encode(new)) if resource == PODS else size):
-            message = f"node {node} writes more than {BYTES_PER_S} bytes a second"
+        if resource == POD_SIGNING_REQUESTS:
+            per_s, taken = REQUESTS_BYTES_PER_S, self._requests.take(node, size)
+        else:
+            per_s = BYTES_PER_S
+            taken = resource == LEASES or self._buckets.take(node, len(encoding.encode(new)) if resource == PODS else size)
+        if not taken:
+            message = f"node {node} writes more than {per_s} bytes a second{' as ' + resource if resource == POD_SIGNING_REQUESTS else ''}"
             raise ApiError(429, "TooManyRequests", message, details={"retryAfterSeconds": 1}, retry_after_s=1)

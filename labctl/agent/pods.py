@@ -32,6 +32,7 @@ class Pods:
         self._ended: "Deque[str]" = deque(maxlen=256)  # what the watch may still speak of though it is gone
         self._kept = os.path.join(tools.settings.state_dir, "manifests")
         os.makedirs(self._kept, exist_ok=True)
+        tools.certificates.heard = self._certified
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -106,6 +107,7 @@ class Pods:
         self._workers.pop(uid, None)
         self._tasks.pop(uid, None)
         self._tools.tokens.forget(uid)
+        self._tools.certificates.forget(uid)
         self._ended.append(uid)
         if os.path.exists(os.path.join(self._kept, uid + ".json")):
             os.unlink(os.path.join(self._kept, uid + ".json"))
@@ -152,6 +154,10 @@ class Pods:
             worker = self._workers.get(uid)
             if worker:
                 worker.wake()
+
+    def _certified(self, uid: str) -> None:
+        if uid in self._workers:
+            self._workers[uid].certified()
 
     async def _keep_house(self) -> None:
         """Now and then: logs are rotated, volumes renewed, images collected, and every worker has a look, in case something was missed."""

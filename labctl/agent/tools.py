@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from . import linux, trust
 from .backoff import Backoff
+from .certificates import PodCertificates
 from .client import Api, Refused
 from .events import Recorder
 from .images import Images
@@ -42,7 +43,9 @@ class Tools:
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.api)
-        self.sources = Sources(self.fetch, self.tokens.token, functools.partial(trust.anchors, self.api), self.settings.volumes_dir)
+        self.certificates = PodCertificates(self.api, self.settings.node, self.events.record, self.pod_dir, self.say)
+        anchors = functools.partial(trust.anchors, self.api)
+        self.sources = Sources(self.fetch, self.tokens.token, anchors, self.certificates.bundle, self.settings.volumes_dir)
 
     @property
     def backoff(self) -> Backoff:

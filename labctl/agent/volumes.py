@@ -52,13 +52,18 @@ Trust = Callable[[Object], Awaitable[bytes]]
 """The source `clusterTrustBundle` of a projected volume -> its certificates."""
 
 
+Certificate = Callable[[Object, str, int], Awaitable[Tuple[bytes, bytes]]]
+"""(pod, the name of a projected volume, the place of a source `podCertificate` in it) -> private key and chain. Raises ConfigError while there are none."""
+
+
 @dataclass(frozen=True)
 class Sources:
-    """Where volumes come from: objects of the API, tokens of the pod's ServiceAccount, trust anchors, the folder of PersistentVolumes."""
+    """Where volumes come from: objects of the API, tokens of the pod's ServiceAccount, trust anchors, the pod's certificates, the folder of PersistentVolumes."""
 
     fetch: Fetch
     token: Token
     trust: Trust
+    certificate: Certificate
     volumes_dir: str = VOLUMES_DIR
 
 
@@ -92,7 +97,8 @@ async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, sourc
     parts = _api_sources(volume)
     if parts is not None:
         files: Files = {}
-        for part in await asyncio.gather(*(_files(pod, source, mode, facts, sources) for source, mode in parts)):
+        reading = (_files(pod, source, mode, facts, sources, (volume["name"], index)) for index, (source, mode) in enumerate(parts))
+        for part in await asyncio.gather(*reading):
             files.update(part)
         os.makedirs(folder, exist_ok=True)
         write_atomically(folder, files, group)
@@ -216,7 +222,8 @@ def _host_path(path: str, kind: str) -> str:
     return path
 
 
-async def _files(pod: Object, source: Object, mode: int, facts: PodFacts, sources: Sources) -> Files:
+async def _files(pod: Object, source: Object, mode: int, facts: PodFacts, sources: Sources, place: Tuple[str, int]) -> Files:
+    """`place` is the volume's name, and which of its sources this one is."""
     if source.get("downwardAPI") is not None:
         return _downward(pod, source["downwardAPI"], mode, facts)
     if source.get("serviceAccountToken") is not None:
@@ -225,14 +232,22 @@ async def _files(pod: Object, source: Object, mode: int, facts: PodFacts, source
     if source.get("clusterTrustBundle") is not None:
         asked = source["clusterTrustBundle"]
         return {_relative(asked["path"]): (await sources.trust(asked), mode, None)}
+    if source.get("podCertificate") is not None:
+        return _of_certificate(source["podCertificate"], await sources.certificate(pod, *place), *of_token(pod, mode))
     for field, kind in (("configMap", "configmaps"), ("secret", "secrets")):
         if source.get(field) is not None:
             return await _keys(pod["metadata"]["namespace"], kind, source[field], mode, sources.fetch)
     raise ConfigError(f"projected sources of type {next(iter(source), '?')} are not supported")
 
 
+def _of_certificate(asked: Object, bundle: Tuple[bytes, bytes], mode: int, owner: "int | None") -> Files:
+    key, chain = bundle
+    contents = (("credentialBundlePath", key + chain), ("keyPath", key), ("certificateChainPath", chain))
+    return {_relative(asked[field]): (content, mode, owner) for field, content in contents if asked.get(field)}
+
+
 def of_token(pod: Object, mode: int) -> Tuple[int, "int | None"]:
-    """Return a token's mode, and its owner if all containers run as one user: nobody else may read it then, but the pod's fsGroup (KEP-2451)."""
+    """Return the mode of a token or a certificate's key, and its owner if all containers run as one user: nobody else may read it then, but the pod's fsGroup (KEP-2451)."""
     spec, context = pod["spec"], pod["spec"].get("securityContext") or {}
     every = [*(spec.get("initContainers") or ()), *spec["containers"], *(spec.get("ephemeralContainers") or ())]
     users = {(each.get("securityContext") or {}).get("runAsUser", context.get("runAsUser")) for each in every}

@@ -272,6 +272,7 @@ class PodWorker:
             self._attempts.pull(container)  # the pull runs while the sandbox is made
         if self._mounting.paths is None:
             self._tools.tokens.ask(self.pod)  # and so do these requests
+            self._tools.certificates.ask(self.pod)
         found = await self._opened(found)
         if not self._may_start(found):
             self._reporter.wakeup.wake()  # the proxy needs its address, and writes its rules while the volumes are made
@@ -327,6 +328,11 @@ class PodWorker:
     async def renew_volumes(self) -> None:
         if not self._over():
             await self._mounting.renew(lambda: self._facts(self._found()))
+
+    def certified(self) -> None:
+        """The answer to a request for one of its certificates is here: it may start now, or its files are to be written anew."""
+        self.wake()
+        self._aside(self.renew_volumes())
 
     def _facts(self, found: Pod) -> PodFacts:
         return PodFacts(pod_address(found, self._tools.host_ip), self._tools.host_ip, self._tools.allocatable)
@@ -397,6 +403,8 @@ class PodWorker:
     async def _finish(self) -> None:
         """Clean up when every container has ended for good. Records and logs stay until the object is deleted."""
         self._resizing.forget()
+        await self._mounting.end()
+        self._tools.certificates.forget(self.uid)  # nobody is left whom a fresh one could serve
         found = self._tools.runtime.pods(self.uid).get(self.uid)
         if found and found.sandbox and found.sandbox.ready:
             self._health.stop()

@@ -6,8 +6,8 @@
 
 The server asks it before it reads a body, so it decides by the verb, the path and the query, and by the objects as they are then. Like
 Kubernetes' node authorizer, it lets an agent use its own Node and Lease, its pods (their status, the end of their deletion), Events, the ConfigMaps,
-Secrets and claims that its pods use (by name), tokens of its pods' ServiceAccounts, the volumes of these claims and those on its own disk, Services and
-endpoints, the images of its pods, and blobs. What an agent may change in an object is decided
+Secrets and claims that its pods use (by name), its pods' ServiceAccounts and tokens of them, requests for its pods' certificates, the volumes of these claims
+and those on its own disk, Services and endpoints, the images of its pods, and blobs. What an agent may change in an object is decided
 later, on the result of the write: by the step NodeRestriction of the room `admission`.
 """
 
@@ -23,7 +23,7 @@ from labctl.api.route import Target
 from labctl.errors import ApiError
 from labctl.resources import selectors
 from labctl.resources.kinds.core_v1.persistentvolume import ON_NODE
-from labctl.resources.plurals import CLAIMS, ENDPOINTS, SERVICES, SLICES, TRUST_BUNDLES, VOLUMES
+from labctl.resources.plurals import CLAIMS, ENDPOINTS, POD_SIGNING_REQUESTS, SERVICES, SLICES, TRUST_BUNDLES, VOLUMES
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.rbac.matching import Request
 from labctl.resources.resources import Resources
@@ -171,11 +171,25 @@ class Authorizer:
     def _uses(self, node: str, namespace: str, claim: str) -> bool:
         return any(claim in claim_names(pod) for pod in self._pods_on(node, namespace))
 
-    def _tokens(self, node: str, verb: str, target: Target, _parameters: Query) -> bool:
-        """Tell whether a pod of the node has the ServiceAccount. The request's body decides whether the token is bound to such a pod."""
-        if verb != "create" or target.subresource != "token":
+    def _accounts(self, node: str, verb: str, target: Target, _parameters: Query) -> bool:
+        """Tell whether a pod of the node has the ServiceAccount, which may then be read, and asked for a token.
+
+        The request's body decides whether the token is bound to such a pod.
+        """
+        if (verb, target.subresource) not in (("create", "token"), ("get", "")):
             return False
         return any(pod.spec.service_account_name == target.name for pod in self._pods_on(node, target.namespace))
+
+    def _pod_requests(self, node: str, verb: str, target: Target, parameters: Query) -> bool:
+        """A node asks for certificates of its pods, and reads its own requests. NodeRestriction looks at what it asks."""
+        if target.subresource:
+            return False
+        if verb in ("list", "watch"):
+            return f"spec.nodeName={node}" in parameters.first("fieldSelector").split(",")
+        if verb == "create":
+            return True
+        request = self._find(POD_SIGNING_REQUESTS, target.namespace, target.name) if verb == "get" else None
+        return request is not None and request.spec.node_name == node
 
     def _events(self, _node: str, verb: str, _target: Target, _parameters: Query) -> bool:
         return verb in ("create", "patch")  # NodeRestriction checks the Event itself
@@ -202,7 +216,8 @@ _RULES = {
     CLAIMS: Authorizer._claims,
     VOLUMES: Authorizer._volumes,
     "events": Authorizer._events,
-    "serviceaccounts": Authorizer._tokens,
+    "serviceaccounts": Authorizer._accounts,
+    POD_SIGNING_REQUESTS: Authorizer._pod_requests,
 }
 
 

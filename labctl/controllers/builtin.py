@@ -21,6 +21,7 @@ from labctl.controllers.migrations import Migrations
 from labctl.controllers.mirroring import Mirroring
 from labctl.controllers.namespaces import Namespaces
 from labctl.controllers.nodes import Nodes
+from labctl.controllers.podcertificates import PodCertificates
 from labctl.controllers.policytypes import PolicyTypes
 from labctl.controllers.quotas import Quotas
 from labctl.controllers.replicasets import ReplicaSets
@@ -78,6 +79,7 @@ def builtin_controllers(
         ServiceAccounts(settings),
         Aggregation(),
         PolicyTypes(registry, schema),
+        PodCertificates(),
         Garbage(registry),
         Namespaces(registry, elsewhere),
         Quotas(registry),

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from labctl.admission.nodewritelimit import BURST_BYTES, BYTES_PER_S, MOST_BYTES, NodeWriteLimit
+from labctl.admission.nodewritelimit import BURST_BYTES, BYTES_PER_S, MOST_BYTES, REQUESTS_BURST_BYTES, REQUESTS_BYTES_PER_S, NodeWriteLimit
 from labctl.errors import ApiError
 from labctl.resources.admission import Attributes
 from labctl.resources.kind import Kind
-from labctl.resources.plurals import LEASES, NODES, PODS
+from labctl.resources.plurals import LEASES, NODES, POD_SIGNING_REQUESTS, PODS
 from labctl.resources.registry import builtin_registry
 from labctl.resources.service import SYSTEM, User, WriteOptions
 from tests.admission.test_eventratelimit import ONE, OTHER, Clock
@@ -28,7 +28,7 @@ async def write(step: NodeWriteLimit, kind: Kind, size: int, user: User = ONE, p
     return 200
 
 
-@pytest.mark.parametrize("resource", [NODES, PODS, LEASES])
+@pytest.mark.parametrize("resource", [NODES, PODS, LEASES, POD_SIGNING_REQUESTS])
 async def test_each_has_a_size(resource: str) -> None:
     step, kind, most = NodeWriteLimit(Clock()), KINDS[resource], MOST_BYTES[resource]
     assert await write(step, kind, most - 100) == 200
@@ -55,3 +55,15 @@ async def test_a_burst_then_a_rate_for_each_node_and_leases_pass() -> None:
     assert await write(step, KINDS[LEASES], 100) == 200
     clock.at += 3
     assert 3 * BYTES_PER_S // (size + 200) <= await passed() <= 3 * BYTES_PER_S // size + 1
+
+
+async def test_requests_for_certificates_have_a_rate_of_their_own() -> None:
+    """They lie there for half an hour, and a flood of them shall stop no status."""
+    clock = Clock()
+    step, size, count = NodeWriteLimit(clock), 2000, 0
+    while await write(step, KINDS[POD_SIGNING_REQUESTS], size) == 200:
+        count += 1
+    assert REQUESTS_BURST_BYTES // (size + 200) <= count <= REQUESTS_BURST_BYTES // size
+    assert await write(step, KINDS[PODS], size) == 200 and await write(step, KINDS[POD_SIGNING_REQUESTS], size, OTHER) == 200
+    clock.at += 1
+    assert await write(step, KINDS[POD_SIGNING_REQUESTS], REQUESTS_BYTES_PER_S - 200) == 200

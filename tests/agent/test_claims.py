@@ -43,7 +43,7 @@ async def prepared(tmp_path, *objects, **spec):
         return found if found is not None and found["metadata"]["name"] == name else None
 
     paths = await prepare(
-        pod(**spec), str(tmp_path / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, fetch, str(tmp_path / "volumes"))
+        pod(**spec), str(tmp_path / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, fetch, fetch, str(tmp_path / "volumes"))
     )
     return paths["v"]
 

@@ -53,7 +53,7 @@ def set_up(folder: str, data: dict[str, str]) -> dict[str, str]:
     async def fetch(kind, namespace, name):
         return {"data": data}
 
-    return asyncio.run(prepare(POD, folder, PodFacts("10.246.1.2"), Sources(fetch, fetch, fetch)))
+    return asyncio.run(prepare(POD, folder, PodFacts("10.246.1.2"), Sources(fetch, fetch, fetch, fetch)))
 
 
 def content(folder: str) -> dict[str, str]:
@@ -120,9 +120,9 @@ def claimed(folder: Path) -> Path:
         return CLAIM[kind]
 
     return Path(
-        asyncio.run(prepare(pod, str(folder / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, fetch, str(folder / "volumes"))))[
-            "data"
-        ]
+        asyncio.run(
+            prepare(pod, str(folder / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, fetch, fetch, str(folder / "volumes")))
+        )["data"]
     )
 
 

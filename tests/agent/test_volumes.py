@@ -24,25 +24,33 @@ class Objects(dict):
         return self.get((kind, name))
 
 
-async def prepared(tmp_path, volume, objects=None, bundles=MappingProxyType({}), **meta):
+async def prepared(tmp_path, volume, objects=None, bundles=MappingProxyType({}), context=MappingProxyType({}), **meta):
     pod = {
         "metadata": {"name": "web", "namespace": "default", "uid": "u1", **meta},
-        "spec": {"containers": [{"name": "c"}], "volumes": [{"name": "v", **volume}]},
+        "spec": {"containers": [{"name": "c"}], "volumes": [{"name": "v", **volume}], "securityContext": dict(context)},
     }
 
     async def token(_pod, source):
         return f"token for {source.get('audience', 'the API')}"
 
+    async def certificate(_pod, volume, index):
+        return f"key of {volume} {index}\n".encode(), b"chain\n"
+
     api = FakeApi()
     for path, value in bundles.items():
         api.put(path, value)
-    sources = Sources(Objects(objects or {}).fetch, token, partial(trust.anchors, api))
+    sources = Sources(Objects(objects or {}).fetch, token, partial(trust.anchors, api), certificate)
     return (await prepare(pod, str(tmp_path), PodFacts("10.246.1.2"), sources))["v"]
 
 
 def write(folder, name, text):
     with open(os.path.join(folder, name), "w") as file:
         file.write(text)
+
+
+def read_below(folder, path):
+    with open(os.path.join(folder, path)) as file:
+        return file.read()
 
 
 def kind(path):
@@ -283,3 +291,23 @@ async def test_trust_bundles_of_a_signer(tmp_path):
     assert asked == [(trust.PATH, {"fieldSelector": "spec.signerName=example.com/s", "labelSelector": "live=yes,zone in (a,b)"})]
     with pytest.raises(ConfigError, match='of signer "example.com/s" not found'):
         await trust.anchors(Listing(), {"path": "x", "signerName": "example.com/s"})
+
+
+@pytest.mark.parametrize(
+    ("context", "mode", "owner"), [({}, 0o440, 0), ({"runAsUser": 1000}, 0o600, 1000), ({"runAsUser": 1000, "fsGroup": 2000}, 0o640, 1000)]
+)
+async def test_a_certificate_and_its_key_as_one_file_and_as_two(tmp_path, context, mode, owner):
+    paths = {"credentialBundlePath": "tls/bundle.pem", "keyPath": "key.pem", "certificateChainPath": "chain.pem"}
+    sources = [{"configMap": {"name": "cm"}}, {"podCertificate": {**paths, "signerName": "a.b/c", "keyType": "ED25519"}}]
+    volume = {"projected": {"defaultMode": 0o440, "sources": sources}}
+    folder = await prepared(tmp_path, volume, {("configmaps", "cm"): {"data": {"a": "1"}}}, context=context)
+    found = {path: read_below(folder, path) for path in ("a", *paths.values())}
+    assert found == {"a": "1", "tls/bundle.pem": "key of v 1\nchain\n", "key.pem": "key of v 1\n", "chain.pem": "chain\n"}
+    for path in paths.values():
+        about = os.stat(os.path.join(folder, path))
+        assert (stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid) == (mode, owner, context.get("fsGroup", 0))
+
+
+async def test_one_file_of_a_certificate(tmp_path):
+    source = {"podCertificate": {"signerName": "a.b/c", "keyType": "ED25519", "certificateChainPath": "chain.pem"}}
+    assert content(await prepared(tmp_path, {"projected": {"sources": [source]}})) == {"chain.pem": "chain\n"}

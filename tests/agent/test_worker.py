@@ -1,6 +1,7 @@
 """One pod's life on the fake machine: starts, restarts, probes, ends, and an agent that is new or whose API is away."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import time
@@ -9,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from labctl.agent import starting, worker
+from labctl.agent import mounting, starting, worker
+from labctl.agent.environment import ConfigError
 from labctl.agent.events import Recorder
 from labctl.agent.images import Image, ImageFailure
 from labctl.agent.runtime.interface import State
@@ -941,3 +943,68 @@ async def test_a_container_is_not_running_before_its_post_start_hook_has_ended(t
         assert set(seen) == {("ContainerCreating", "Pending", False)}
         assert time.monotonic() - began_s > 0.5
         await until(lambda: node.status["phase"] == "Running" and node.status["containerStatuses"][0]["ready"])
+
+
+class Certificates:
+    """A signer that answers when the test says so."""
+
+    def __init__(self, the_worker):
+        self.bundles, self.asked, self.forgotten = [], [], []
+        tools = the_worker._tools
+        tools.certificates, tools.sources = self, dataclasses.replace(tools.sources, certificate=self.bundle)
+
+    def ask(self, the_pod):
+        self.asked.append(the_pod["metadata"]["name"])
+
+    async def bundle(self, _pod, volume, index):
+        if not self.bundles:
+            raise ConfigError("credential bundle is not issued yet")
+        return self.bundles[-1], f"{volume} {index}".encode()
+
+    def forget(self, uid):
+        self.forgotten.append(uid)
+
+
+def certified(*argv, **options):
+    the_pod = pod(*argv, volumeMounts=[{"name": "tls", "mountPath": "/tls"}], **options)
+    source = {"podCertificate": {"signerName": "example.com/tests", "keyType": "ED25519", "keyPath": "key.pem"}}
+    the_pod["spec"]["volumes"] = [{"name": "tls", "projected": {"sources": [source]}}]
+    return the_pod
+
+
+async def test_a_pod_waits_for_its_certificate_and_gets_each_later_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(mounting, "RETRY_S", 600)  # only the answer itself makes it look again
+    async with running(tmp_path, certified()) as node:
+        signer = Certificates(node.worker)
+        await until(lambda: "FailedMount" in node.api.reasons())
+        [said] = [event["message"] for event in node.api.events if event["reason"] == "FailedMount"]
+        assert said == 'MountVolume.SetUp failed for volume "tls" : credential bundle is not issued yet'
+        assert node.container() is None and signer.asked
+        signer.bundles.append(b"first")
+        node.worker.certified()
+        await until(lambda: node.container() and node.container().state is State.RUNNING)
+        file = tmp_path / "pods" / "u1" / "volumes" / "tls" / "key.pem"
+        assert file.read_bytes() == b"first"
+        signer.bundles.append(b"second")
+        node.worker.certified()
+        await until(lambda: file.read_bytes() == b"second")
+
+
+async def test_nothing_is_asked_for_a_pod_that_has_ended(tmp_path):
+    async with running(tmp_path, certified(("true",), policy="Never")) as node:
+        signer = Certificates(node.worker)
+        signer.bundles.append(b"first")
+        await until(lambda: node.status.get("phase") == "Succeeded")
+        assert signer.forgotten
+        signer.asked.clear()
+        node.worker.certified()
+        await asyncio.sleep(0.05)
+        assert not signer.asked and not is_folder(tmp_path / "pods" / "u1" / "certificates")
+
+
+async def test_a_pod_that_waits_for_its_certificate_is_deleted_at_once(tmp_path):
+    async with running(tmp_path, certified()) as node:
+        Certificates(node.worker)
+        await until(lambda: "FailedMount" in node.api.reasons())
+        node.delete(30)
+        await asyncio.wait_for(node.gone.wait(), 5)

@@ -161,3 +161,35 @@ def test_without_a_journal_the_events_tell_the_past(picture, past):
     picture.put({"kind": "Event", "metadata": {"name": "a.1"}, **told, "source": {"component": "default-scheduler"}})
     lines = explain(picture.view, past, "pods", "default/a")
     assert lines[-1] == "0s ago: Successfully assigned default/a to n1 (Scheduled) [default-scheduler]"
+
+
+def certificate_request(name, uid, *conditions):
+    spec = {"signerName": "example.com/tests", "podName": "web", "podUID": uid, "nodeName": "minion-1"}
+    return {
+        "kind": "PodCertificateRequest",
+        "metadata": {"name": name, "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": spec,
+        "status": {"conditions": list(conditions)},
+    }
+
+
+def test_a_pod_says_what_its_signers_said(picture, past):
+    obj = pod("web")
+    obj["spec"]["nodeName"] = "minion-1"
+    picture.put(obj)
+    uid = picture.view.get("pods", "default/web").metadata.uid
+    picture.put(certificate_request("req-0", "another"))
+    assert "certificate" not in " ".join(explain(picture.view, past, "pods", "default/web"))
+    picture.put(certificate_request("req-1", uid))
+    picture.put(certificate_request("req-2", uid, {"type": "Denied", "status": "True", "reason": "NotToday", "message": "on Sundays"}))
+    picture.put(certificate_request("req-3", uid, {"type": "Issued", "status": "True", "reason": "Fine"}))
+    said = [line for line in explain(picture.view, past, "pods", "default/web") if "certificate" in line]
+    assert said == [
+        "It waits for a certificate: signer example.com/tests has not answered PodCertificateRequest req-1 since 2026-01-01T00:00:00Z. "
+        "Signers are programs that you run.",
+        "It gets no certificate: signer example.com/tests answered PodCertificateRequest req-2 with Denied (NotToday): on Sundays",
+    ]
+    obj["status"]["phase"] = "Running"
+    picture.put(obj)
+    said = [line for line in explain(picture.view, past, "pods", "default/web") if "certificate" in line]
+    assert [line.partition(":")[0] for line in said] == ["Its certificate is to be renewed", "Its certificate is not renewed"]

@@ -154,7 +154,7 @@ class CrunRuntime:
         veth = (read_json(os.path.join(folder, "sandbox.json")) or {}).get("veth", "")
         await self._blocking(self._unmake, uid, folder, veth)
         if keep_records:  # what nobody can use any more goes at once
-            await self._remove(*(os.path.join(folder, each) for each in ("volumes", "volumes-ready")))
+            await self._remove(*(os.path.join(folder, each) for each in ("volumes", "volumes-ready", "certificates")))
         if keep_records and pod.sandbox:
             write_json(os.path.join(folder, "sandbox.json"), {**dataclasses.asdict(pod.sandbox), "ready": False})
         elif not keep_records:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from labctl.controllers.explaining import faults
 from labctl.controllers.explaining.words import colon
-from labctl.controllers.indexes import NODES
+from labctl.controllers.indexes import NODES, POD_SIGNING_REQUESTS
 from labctl.controllers.volumes import why as volumes
 from labctl.reconcile.plan import View
 from labctl.resources.isolation import NETWORK_READY
@@ -32,6 +32,7 @@ def pod_now(view: View, pod: Pod) -> Iterator[str]:
         yield from _container(pod, status)
     if not pod.ready and not pod.finished:
         yield from _not_ready(view, pod)
+    yield from _certificates(view, pod)
     yield from faults.on_pod(view, pod)
 
 
@@ -76,6 +77,23 @@ def _not_ready(view: View, pod: Pod) -> Iterator[str]:
     told = condition(pod.status.conditions, "Ready")
     if told and told.message:
         yield f"It is not ready: {told.message}"
+
+
+def _certificates(view: View, pod: Pod) -> Iterator[str]:
+    """Say which signers have not answered, or said no."""
+    pending = pod.status.phase in ("", "Pending")
+    for request in view.by(POD_SIGNING_REQUESTS, "pod", f"{pod.metadata.namespace}/{pod.metadata.name}"):
+        if request.spec.pod_uid != pod.metadata.uid:
+            continue
+        end = next(iter(request.status.conditions), None)
+        named, signer = f"PodCertificateRequest {request.metadata.name}", f"signer {request.spec.signer_name}"
+        if end is None:
+            verdict = "It waits for a certificate" if pending else "Its certificate is to be renewed"
+            since = request.metadata.creation_timestamp
+            yield f"{verdict}: {signer} has not answered {named} since {since}. Signers are programs that you run."
+        elif end.type != "Issued":
+            verdict = "It gets no certificate" if pending else "Its certificate is not renewed"
+            yield f"{verdict}: {signer} answered {named} with {end.type} ({end.reason}){colon(end.message)}"
 
 
 def short(view: View, pod: Pod) -> str:

@@ -1,7 +1,8 @@
-"""PodCertificateRequest (KEP-4317): a node asks a signer for a certificate of one of its pods. labctl has no signer of its own for these, and its agents ask for
-none; programs that are signers, or that ask, find the kind and its rules.
+"""PodCertificateRequest (KEP-4317): a node asks a signer for a certificate of one of its pods, for the source `podCertificate` of a projected volume.
 
-The admission step CertificateRequests sees to it that only who may `sign` for the signer writes the status.
+Agents make them (agent/certificates.py), the step NodeRestriction sees to it that a node asks for its own pods only, and signers, which are other people's programs,
+answer in the status: the step CertificateRequests lets only those who may `sign` for the signer. A request is removed half an hour after it was made
+(controllers/podcertificates.py).
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds.certificates_v1 import signers
-from labctl.resources.kinds.inert import fixed, stored_only
+from labctl.resources.kinds.inert import fixed
 from labctl.resources.kinds.shared import Condition
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate, CertificateSigningRequest
 
-DAY_S = 86_400
-_LIFE_LEAST_S, _LIFE_MOST_S = 3600, 91 * DAY_S
 _BOUND_TO = (("podName", names.subdomain), ("serviceAccountName", names.subdomain), ("nodeName", names.subdomain))
 _UIDS = ("podUID", "serviceAccountUID", "nodeUID")
 _UID_MOST = 128
@@ -39,6 +38,7 @@ _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 class PodRequestSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     signer_name: str = ""
     pod_name: str = ""
+    pod_uid: str = msgspec.field(name="podUID", default="")
     node_name: str = ""
 
 
@@ -72,16 +72,17 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
             yield fields.required(f"spec.{field}")
         elif len(spec[field]) > _UID_MOST:
             yield fields.too_long(f"spec.{field}", _UID_MOST)
+    yield from signers.user_annotations("spec.unverifiedUserAnnotations", spec.get("unverifiedUserAnnotations") or {})
     yield from _life("spec.maxExpirationSeconds", spec.get("maxExpirationSeconds"), spec.get("signerName", ""))
     yield from _key("spec.stubPKCS10Request", spec.get("stubPKCS10Request", ""))
 
 
 def _life(path: str, life_s: int | None, signer: str) -> Iterator[FieldError]:
-    most_s = DAY_S if signer.startswith(signers.OURS) else _LIFE_MOST_S
+    least_s, most_s = signers.LIFE_LEAST_S, signers.life_most_s(signer)
     if life_s is None:
         yield fields.required(path, "must be set")
-    elif not _LIFE_LEAST_S <= life_s <= most_s:
-        yield fields.invalid(path, life_s, f"must be in the range [{_LIFE_LEAST_S}, {most_s}]")
+    elif not least_s <= life_s <= most_s:
+        yield fields.invalid(path, life_s, f"must be in the range [{least_s}, {most_s}]")
 
 
 def _request_of(text: str) -> CertificateSigningRequest | None:
@@ -137,8 +138,9 @@ def signed(new: Object, old: Object) -> Iterator[FieldError]:
             path, sorted(each["type"] for each in ends), 'There may be at most one condition with type "Issued", "Denied", or "Failed"'
         )
         return
-    if had and [each["type"] for each in ends] != had:
-        yield fields.invalid(path, [each["type"] for each in ends], f'Condition "{had[0]}" cannot be changed or removed once it is set')
+    if had:
+        if _told(status) != _told(before):
+            yield fields.invalid("status", "<value omitted>", "immutable after PodCertificateRequest is issued, denied, or failed")
         return
     for index, each in enumerate(status.get("conditions") or ()):
         if each.get("type") in _ENDS and each.get("status") != "True":
@@ -147,14 +149,16 @@ def signed(new: Object, old: Object) -> Iterator[FieldError]:
             yield fields.not_supported(f"{path}[{index}].type", each.get("type", ""), _ENDS)
     issued = bool(ends) and ends[0]["type"] == "Issued"
     for field in _ISSUE:
-        if had and status.get(field) != before.get(field):
-            yield fields.invalid(f"status.{field}", status.get(field), "field is immutable once the request has ended")
-        elif issued and not status.get(field):
+        if issued and not status.get(field):
             yield fields.required(f"status.{field}", "must be set when the request is issued")
         elif not issued and status.get(field):
             yield fields.invalid(f"status.{field}", "<value omitted>", "must not be set unless the request is issued")
-    if issued and not had and all(status.get(field) for field in _ISSUE):
+    if issued and all(status.get(field) for field in _ISSUE):
         yield from _chain(new["spec"], status)
+
+
+def _told(status: Object) -> Object:
+    return {field: value for field, value in status.items() if value}
 
 
 def _chain(spec: Object, status: Object) -> Iterator[FieldError]:
@@ -164,6 +168,7 @@ def _chain(spec: Object, status: Object) -> Iterator[FieldError]:
     if not found:
         return
     leaf, request = found[0], _request_of(spec.get("stubPKCS10Request", ""))
+    yield from (fields.invalid(path, each, f"leaf certificate's DNSName {why}") for each, why in _odd_names(leaf))
     if request is not None and _public(leaf) != _public(request):
         yield fields.invalid(path, "<value omitted>", "leaf certificate was not issued to the requested public key")
     starts, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
@@ -171,9 +176,9 @@ def _chain(spec: Object, status: Object) -> Iterator[FieldError]:
         if _moment(status[field]) != is_so:
             yield fields.invalid(f"status.{field}", status[field], f"must be set to the {field} time encoded in the leaf certificate")
     life_s = (ends - starts).total_seconds()
-    if life_s < _LIFE_LEAST_S:
+    if life_s < signers.LIFE_LEAST_S:
         yield fields.invalid(path, "<value omitted>", "leaf certificate lifetime must be >= 1 hour")
-    if life_s > int(spec.get("maxExpirationSeconds") or DAY_S):
+    if life_s > int(spec.get("maxExpirationSeconds") or signers.DAY_S):
         yield fields.invalid(
             path, "<value omitted>", f"leaf certificate lifetime must be <= spec.maxExpirationSeconds ({spec['maxExpirationSeconds']})"
         )
@@ -182,6 +187,26 @@ def _chain(spec: Object, status: Object) -> Iterator[FieldError]:
         yield fields.invalid("status.beginRefreshAt", status["beginRefreshAt"], "must be at least 10 minutes after status.notBefore")
     if refresh > ends - room:
         yield fields.invalid("status.beginRefreshAt", status["beginRefreshAt"], "must be at least 10 minutes before status.notAfter")
+
+
+def _odd_names(leaf: Certificate) -> Iterator[tuple[str, str]]:
+    """Yields the names of a certificate that are none, and why: a client that compares names may take them for others."""
+    from cryptography import x509
+
+    try:
+        named = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    except x509.ExtensionNotFound:
+        return
+    except ValueError:
+        yield "<value omitted>", "does not parse"
+        return
+    for name in named:
+        if not name:
+            yield name, "should not be empty"
+        elif ".." in name:
+            yield name, "should not contain '..'"
+        elif name.startswith(".") or name.endswith("."):
+            yield name, "should not start or end with '.'"
 
 
 def _public(holder: Certificate | CertificateSigningRequest) -> Any:
@@ -196,6 +221,12 @@ def _moment(text: str) -> datetime:
 
 def _state(request: PodCertificateRequest, _now_s: float) -> str:
     return next((each.type for each in request.status.conditions if each.type in _ENDS and each.status == "True"), "Pending")
+
+
+def _warnings(new: Object, old: Object | None) -> Iterator[str]:
+    signer = (new.get("spec") or {}).get("signerName", "")
+    if old is None and signer.startswith(signers.OURS):
+        yield f"neither Kubernetes nor labctl has a signer {signer} for pods: nobody answers this request"
 
 
 KIND = Kind(
@@ -217,12 +248,12 @@ KIND = Kind(
     has_status=True,
     prepare=prepare,
     validate=validate,
-    warnings=stored_only("labctl stores requests for pods' certificates and signs none: a program that you run must answer them"),
+    warnings=_warnings,
     fields=lambda request: {
         "spec.signerName": request.spec.signer_name,
         "spec.podName": request.spec.pod_name,
         "spec.nodeName": request.spec.node_name,
     },
-    type_defaults={"io.k8s.api.certificates.v1.PodCertificateRequestSpec": TypeDefaults(absent={"maxExpirationSeconds": DAY_S})},
+    type_defaults={"io.k8s.api.certificates.v1.PodCertificateRequestSpec": TypeDefaults(absent={"maxExpirationSeconds": signers.DAY_S})},
     slow=True,
 )

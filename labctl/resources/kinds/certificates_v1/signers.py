@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labctl.resources import fields, names
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 OURS = "kubernetes.io/"
+DAY_S = 86_400
+LIFE_LEAST_S = 3600  # of a pod's certificate
+PATHS = ("credentialBundlePath", "keyPath", "certificateChainPath")  # of the files of a `podCertificate`
 _DOMAIN_MOST, _MOST = 253, 571  # bytes: of the domain, and of the whole
 _BLOCK = re.compile(r"-----BEGIN ([^-]+)-----\r?\n(.*?)-----END \1-----", re.S)
 _MOST_CERTIFICATES = 1000
@@ -41,6 +44,19 @@ def name(path: str, text: str) -> Iterator[FieldError]:
             break
     if len(text) > _MOST:
         yield fields.too_long(path, _MOST)
+
+
+def life_most_s(signer: str) -> int:
+    """Returns how long, in seconds, a pod's certificate of this signer may live at most."""
+    return DAY_S if signer.startswith(OURS) else 91 * DAY_S
+
+
+def user_annotations(path: str, said: Mapping[str, str]) -> Iterator[FieldError]:
+    """Validates what a pod's author tells a signer: as annotations, and each key has a domain."""
+    yield from names.annotation_keys(path, said)
+    for key in said:
+        if "/" not in key:
+            yield fields.invalid(path, key, 'must be a domain-prefixed key (such as "acme.io/foo")')
 
 
 def unlike_certificates(text: str) -> str:

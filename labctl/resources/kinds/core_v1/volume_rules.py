@@ -229,7 +229,7 @@ def _projected(path: str, source: Object) -> Iterator[FieldError]:
         if "clusterTrustBundle" in each:
             yield from _trust(f"{at}.clusterTrustBundle", path, each["clusterTrustBundle"], taken)
         if "podCertificate" in each:
-            yield from _certificate(f"{at}.podCertificate", each["podCertificate"])
+            yield from _certificate(f"{at}.podCertificate", path, each["podCertificate"], taken)
         if len(each) > 1:
             yield fields.forbidden(at, "may not specify more than 1 volume type per source")
 
@@ -280,13 +280,22 @@ def _trust(path: str, volume: str, source: Object, taken: set[str]) -> Iterator[
     yield from _taken(volume, source.get("path", ""), source.get("path", ""), taken)
 
 
-def _certificate(path: str, source: Object) -> Iterator[FieldError]:
+def _certificate(path: str, volume: str, source: Object, taken: set[str]) -> Iterator[FieldError]:
     yield from signers.name(f"{path}.signerName", source.get("signerName", ""))
     if source.get("keyType") not in _KEY_TYPES:
         yield fields.not_supported(f"{path}.keyType", source.get("keyType", ""), _KEY_TYPES)
-    files = [source.get(name, "") for name in ("credentialBundlePath", "keyPath", "certificateChainPath")]
-    if not any(files):
-        yield fields.required(path, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath")
+    life_s, least_s, most_s = source.get("maxExpirationSeconds"), signers.LIFE_LEAST_S, signers.life_most_s(source.get("signerName", ""))
+    if life_s is not None and life_s < least_s:
+        yield fields.invalid(f"{path}.maxExpirationSeconds", life_s, f"if provided, maxExpirationSeconds must be >= {least_s}")
+    if life_s is not None and life_s > most_s:
+        yield fields.invalid(f"{path}.maxExpirationSeconds", life_s, f"if provided, maxExpirationSeconds must be <= {most_s}")
+    files = {field: source[field] for field in signers.PATHS if source.get(field)}
+    for field, file in files.items():
+        yield from local_path(f"{path}.{field}", file, not_reserved=True)
+        yield from _taken(volume, file, file, taken)
+    if not files:
+        yield fields.required(path, f"specify at least one of {', '.join(signers.PATHS[:2])}, and {signers.PATHS[2]}")
+    yield from signers.user_annotations(f"{path}.userAnnotations", source.get("userAnnotations") or {})
 
 
 _MORE: Mapping[str, Callable[[str, Any], Iterator[FieldError]]] = {
