@@ -1,7 +1,8 @@
 """A lab's certificate authority issues the certificates with which clients, nodes and the master prove who they are.
 
 Who calls it: `lab` (the CA, the admin's kubeconfig), `master` (the server's certificate), `machines` (a node's, pushed over SSH).
-What flows: names in, PEM out. The CA lies in `.labctl/pki/` as ca.crt and ca.key; all keys are EC P-256, so that one takes a millisecond.
+What flows: names in, PEM out. The CA lies in `.labctl/pki/` as ca.crt and ca.key. Keys are EC P-256, so that one takes a millisecond, but for those
+in a kubeconfig: RSA in PKCS#1, as kubeadm, kind and minikube write them, because fabric8 (Java) reads no other without a further library.
 What it never does: revoke (a lab is destroyed instead); keep a node's key on this side.
 
 Identities are Kubernetes' own: an admin is in the group `system:masters`, a node is `system:node:NAME` in `system:nodes`.
@@ -26,8 +27,10 @@ from labctl.errors import LabctlError, UsageError
 
 if TYPE_CHECKING:
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.hashes import SHA256
+
+    Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 ADMIN = "labctl-admin"
 ADMINS = "system:masters"
@@ -35,6 +38,8 @@ NODES = "system:nodes"
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
+RSA_BITS = 2048
+PKCS1 = b"-----BEGIN RSA PRIVATE KEY"
 NAME_BYTES_MAX = 64  # of a common name and an organization, by X.509
 RENEW_WITHIN_DAYS = 30
 SIGNED_BACKDATE = timedelta(minutes=5)  # as Kubernetes' signers do
@@ -104,15 +109,19 @@ class Authority:
         server: bool = False,
         client: bool = True,
         days: int = LEAF_DAYS,
+        rsa: bool = False,
     ) -> Issued:
-        """Makes a new key and a certificate for it. `hosts` and `ips` are the names and addresses of a server. Raises UsageError for a name that is too long."""
+        """Makes a new key and a certificate for it. Raises UsageError for a name that is too long.
+
+        `hosts` and `ips` are the names and addresses of a server. With `rsa` any client can read the key; it takes 30 ms, without the interpreter's lock.
+        """
         from cryptography import x509
 
         organizations = tuple(organizations)
         for name in (common_name, *organizations):
             if len(name.encode()) > NAME_BYTES_MAX:
                 raise UsageError(f"{name}: a name in a certificate has at most {NAME_BYTES_MAX} bytes (RFC 5280): choose a shorter one")
-        key = _new_key()
+        key = _new_rsa_key() if rsa else _new_key()
         purposes = _purposes(server, client)
         builder = (
             _builder(_name(common_name, organizations), self._certificate.subject, key, self._clock.wall(), days)
@@ -156,8 +165,8 @@ class Authority:
         return hmac.digest(_key_pem(self._key), purpose.encode(), "sha256")
 
     def admin(self) -> Issued:
-        """Returns the admin's client certificate. It is kept in the CA's folder, and issued again before it expires."""
-        return self._kept("admin", ADMIN, (ADMINS,), hosts=(), ips=(), server=False)
+        """Returns the admin's client certificate, with an RSA key. It is kept in the CA's folder, and issued again before it expires."""
+        return self._kept("admin", ADMIN, (ADMINS,), hosts=(), ips=(), server=False, rsa=True)
 
     def client(self, name: str) -> Issued:
         """Returns a client certificate for `name`, kept as NAME.crt and NAME.key. It is issued again before it expires."""
@@ -187,14 +196,22 @@ class Authority:
         return left > RENEW_WITHIN_DAYS * 86_400
 
     def _kept(
-        self, file: str, common_name: str, organizations: tuple[str, ...], hosts: tuple[str, ...], ips: tuple[str, ...], server: bool
+        self,
+        file: str,
+        common_name: str,
+        organizations: tuple[str, ...],
+        *,
+        hosts: tuple[str, ...],
+        ips: tuple[str, ...],
+        server: bool,
+        rsa: bool = False,
     ) -> Issued:
         paths = self._directory / f"{file}.crt", self._directory / f"{file}.key"
         with suppress(OSError):
             kept = Issued(paths[0].read_bytes(), paths[1].read_bytes())
-            if self.is_valid(kept.certificate) and _matches(kept, hosts, ips):
+            if self.is_valid(kept.certificate) and _matches(kept, hosts, ips) and kept.key.startswith(PKCS1) is rsa:
                 return kept
-        issued = self.issue(common_name, organizations, hosts=hosts, ips=ips, server=server, client=not server)
+        issued = self.issue(common_name, organizations, hosts=hosts, ips=ips, server=server, client=not server, rsa=rsa)
         write_file(paths[1], issued.key)
         write_file(paths[0], issued.certificate)
         return issued
@@ -268,7 +285,7 @@ def _name(common_name: str, organizations: Iterable[str]) -> x509.Name:
     return x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, wall_s: float, days: int) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: Key, wall_s: float, days: int) -> x509.CertificateBuilder:
     from cryptography import x509
 
     now = datetime.fromtimestamp(wall_s, UTC)
@@ -311,16 +328,24 @@ def _new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
+def _new_rsa_key() -> rsa.RSAPrivateKey:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+
+
 def _sha256() -> SHA256:
     from cryptography.hazmat.primitives.hashes import SHA256
 
     return SHA256()
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: Key) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    form = PrivateFormat.PKCS8 if isinstance(key, ec.EllipticCurvePrivateKey) else PrivateFormat.TraditionalOpenSSL
+    return key.private_bytes(Encoding.PEM, form, NoEncryption())
 
 
 def _certificate_pem(certificate: x509.Certificate) -> bytes:

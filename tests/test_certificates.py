@@ -96,6 +96,17 @@ def test_files_are_private_and_kept(tmp_path: Path) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
+def test_an_admins_key_is_one_that_every_client_reads(tmp_path: Path) -> None:
+    """fabric8, the Java client of Spark, Flink and Quarkus, reads RSA in PKCS#1 only, which kubeadm, kind and minikube write."""
+    authority = Authority.create(tmp_path)
+    older = authority.issue("labctl-admin", ["system:masters"])
+    write_file(tmp_path / "admin.crt", older.certificate)
+    write_file(tmp_path / "admin.key", older.key)
+    admin = authority.admin()
+    assert admin.key.startswith(b"-----BEGIN RSA PRIVATE KEY-----\n")
+    handshake(tmp_path, authority, authority.server(["localhost"], []), admin, "localhost")
+
+
 def test_a_certificate_is_renewed_near_its_end_and_when_names_change(tmp_path: Path) -> None:
     clock = FixedClock(1_800_000_000)
     authority = Authority.create(tmp_path, clock=clock)

@@ -73,7 +73,7 @@ async def _serve(settings: MasterSettings, pipes: Pipes, process_begun: float, e
     port = listening.getsockname()[1]
     authority = Authority.create(paths.certificates, settings.id, clock)
     tls = _tls(authority, settings)
-    write_file(paths.kubeconfig, kubeconfig(f"https://127.0.0.1:{port}", authority.certificate_pem, authority.admin(), name=settings.id))
+    admin = asyncio.ensure_future(asyncio.to_thread(authority.admin))  # beside the rest: its RSA key takes 30 ms
     store = sqlite_store(paths.store, StoreSettings())
     journal = MemoryJournal(clock, paths.journal)
     supervisor = Supervisor(clock, journal)
@@ -81,6 +81,7 @@ async def _serve(settings: MasterSettings, pipes: Pipes, process_begun: float, e
     tokens = TokenKeys(paths.token_keys)
     master = Master(settings, store, clock, journal, tls=tls, tools=tools, supervisor=supervisor, tokens=tokens, authority=authority)
     await master.start([listening])
+    write_file(paths.kubeconfig, kubeconfig(f"https://127.0.0.1:{port}", authority.certificate_pem, await admin, name=settings.id))
     _write_run_file(settings, port, process_begun)
     log.info("answering on port %d after %.2f s", port, clock.now() - begun)
     if pipes.ready >= 0:

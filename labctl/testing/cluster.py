@@ -81,7 +81,7 @@ class Cluster:
 
     def kubeconfig(self, namespace: str = "default", user: str = "", groups: Sequence[str] = ()) -> str:
         """Returns a kubeconfig for an admin, or for a user who may do what RBAC says."""
-        client = self.authority.issue(user, list(groups)) if user else self.authority.admin()
+        client = self.authority.issue(user, list(groups), rsa=True) if user else self.authority.admin()
         return kubeconfig(self.url, self.ca, client, namespace=namespace)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------------------------

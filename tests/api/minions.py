@@ -47,6 +47,12 @@ async def _exec(shell: Shell, command: list[str]) -> int:
         case ["cat"]:
             while part := await shell.read():
                 await shell.write(part)
+        case ["keep", path]:
+            kept = b""
+            while part := await shell.read():
+                await asyncio.sleep(0.001)  # slower than its input comes
+                kept += part
+            shell.host.files[path] = kept
         case ["complain"]:
             await shell.write(b"out\n")
             await shell.write(b"err\n", 2)

@@ -74,6 +74,19 @@ async def test_a_client_that_goes_ends_the_command(lab: Lab) -> None:
     await until(lambda: not host.running)
 
 
+@pytest.mark.parametrize("protocol", ["v4.channel.k8s.io", "v5.channel.k8s.io"])
+async def test_what_a_client_sent_before_it_went_arrives(lab: Lab, protocol: str) -> None:
+    """In v4 a client can't end the command's input but by going, as fabric8 does when it uploads a file."""
+    api, host, _ = lab
+    data = bytes(range(256)) * 8000
+    path = f"{EXEC}?command=keep&command=/file&stdin=true&stdout=true"
+    async with api.session() as http, http.ws_connect(path, protocols=(protocol,)) as socket:
+        for start in range(0, len(data), 50_000):
+            await socket.send_bytes(b"\x00" + data[start : start + 50_000])
+    await until(lambda: not host.running)
+    assert host.files.get("/file") == data
+
+
 async def test_attach(lab: Lab) -> None:
     api, _, _ = lab
     async with api.session() as http:

@@ -135,3 +135,14 @@ def test_an_attachment_ends_with_its_input_where_the_containers_input_stays_open
 
 def test_a_command_without_standard_input_has_none(terminals):
     assert terminals.kubectl("exec", "waits", "--", "wc", "-c", timeout_s=60).stdout.strip() == "0"
+
+
+async def test_a_file_is_uploaded_whole_by_a_client_that_can_end_it_only_by_going(terminals):
+    """As fabric8 does, over v4: it writes the file into `cat`, closes the WebSocket, and looks at the file's size later."""
+    data = bytes(range(256)) * 10_000
+    path = "/api/v1/namespaces/default/pods/waits/exec?command=sh&command=-c&command=cat%20%3E/up%3B%20mv%20/up%20/uploaded&stdin=true&stdout=true"
+    async with session(terminals) as http, http.ws_connect(path, protocols=("v4.channel.k8s.io",)) as socket:
+        for start in range(0, len(data), 8192):
+            await socket.send_bytes(b"\x00" + data[start : start + 8192])
+    wait(lambda: terminals.kubectl("exec", "waits", "--", "ls", "/uploaded", check=False).returncode == 0, "the command has ended")
+    assert terminals.kubectl("exec", "waits", "--", "wc", "-c", "/uploaded").stdout.split()[0] == str(len(data))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Annotated, Any, Protocol
 
@@ -34,6 +34,9 @@ PROTOCOLS = (
     "base64.channel.k8s.io",
 )
 SPDY_VERSIONS = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io")
+
+LINGER_S = 10.0
+"""A command whose client is gone is given so long to take the input that was sent before, and to end."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -100,8 +103,9 @@ class Channels:
 async def _over_websocket(protocol: str, call: Call, stream: Stream) -> web.StreamResponse:
     client = ChannelSocket(protocol)
     await client.response.prepare(call.request)
-    with call.connection.streaming():
-        await Session(client, stream, stdin=call.query.flag("stdin"), status_as_json=protocol[:2] in ("v4", "v5")).run()
+    async with _session(call, client, stream, status_as_json=protocol[:2] in ("v4", "v5")) as session:
+        with call.connection.streaming():
+            await session.run()
     return client.response
 
 
@@ -111,35 +115,72 @@ async def _over_spdy(version: str, call: Call, stream: Stream) -> web.StreamResp
     client = SpdyChannels(connection)
     resizes = call.query.flag("tty") and version[:2] in ("v3", "v4")
     expected = ["error", *(name for name in ("stdin", "stdout", "stderr") if call.query.flag(name)), *["resize"] * resizes]
-    with call.connection.streaming(), suppress(ApiError, ClientConnectionResetError):
-        await connection.switch(version)
-        await client.open(expected)
-        await Session(client, stream, stdin=call.query.flag("stdin"), status_as_json=version[:2] == "v4").run()
-        await client.linger()
+    with suppress(ApiError, ClientConnectionResetError):
+        async with _session(call, client, stream, status_as_json=version[:2] == "v4") as session:
+            with call.connection.streaming():
+                await connection.switch(version)
+                await client.open(expected)
+                await session.run()
+                await client.linger()
     return answer.NoResponse()
+
+
+@asynccontextmanager
+async def _session(call: Call, client: Client, stream: Stream, *, status_as_json: bool) -> AsyncIterator[Session]:
+    """A session, and its end: its client may have gone, or this server may be about to stop."""
+    session = Session(client, stream, stdin=call.query.flag("stdin"), tty=call.query.flag("tty"), status_as_json=status_as_json)
+    try:
+        yield session
+    finally:
+        await session.end(at_once=call.connection.stopping)
 
 
 class Session:
     """Runs one command: it copies in both directions, then sends the exit status. When one direction ends, the other is ended too.
 
+    A client of v4 can't end the command's input but by going: so files are uploaded (fabric8 does). What it sent before still arrives, then the input
+    ends. A terminal is hung up at once.
+
     With `status_as_json` the exit status is sent as a Status; clients older than v4 get only failures, as text.
     """
 
-    def __init__(self, client: Client, stream: Stream, *, stdin: bool, status_as_json: bool) -> None:
+    def __init__(self, client: Client, stream: Stream, *, stdin: bool, tty: bool, status_as_json: bool) -> None:
         self._client = client
         self._stream = stream
         self._stdin = stdin
+        self._lingers = stdin and not tty
         self._status_as_json = status_as_json
+        self._listening: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        listening = asyncio.create_task(self._from_client())
-        telling = asyncio.create_task(self._to_client())
-        try:
-            await asyncio.wait((listening, telling), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (listening, telling):
-                task.cancel()
-            await asyncio.gather(listening, telling, return_exceptions=True)
+        """Returns when the command has ended, or its client has gone. It is `end` that puts the rest away."""
+        self._listening = asyncio.create_task(self._from_client())
+        self._telling = asyncio.create_task(self._to_client())
+        await asyncio.wait((self._listening, self._telling), return_when=asyncio.FIRST_COMPLETED)
+
+    async def end(self, *, at_once: bool) -> None:
+        if not self._listening or not self._telling:
+            return
+        lingers = self._lingers and not self._telling.done() and not at_once
+        await _cancelled(self._telling)
+        if lingers:
+            await self._linger(self._listening)
+        await _cancelled(self._listening)
+
+    async def _linger(self, listening: asyncio.Task[None]) -> None:
+        """The client is gone. What it sent is passed on, what the command says is dropped, until it ends."""
+        dropping = asyncio.create_task(self._drop())
+        with suppress(LabctlError, TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                await asyncio.wait((listening,))
+                await self._stream.end_input()
+                await asyncio.wait((dropping,))
+        await _cancelled(dropping)
+
+    async def _drop(self) -> None:
+        async for _ in self._stream.read():
+            pass
 
     async def _to_client(self) -> None:
         with suppress(ClientConnectionResetError):
@@ -168,6 +209,11 @@ class Session:
                 await self._stream.resize(size.width, size.height)
         elif channel == CLOSE and data[:1] == bytes((STDIN,)):
             await self._stream.end_input()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def exit_status(code: int) -> dict[str, Any]:
