@@ -2,13 +2,16 @@
 
 1. The client's certificate, read once for each connection. TLS has already checked that the lab's CA signed it. The server asks for a certificate but
    does not demand one (CERT_OPTIONAL): a client without one gets a 401 with a message instead of a broken handshake.
-2. A bearer token of a ServiceAccount, checked with each request (tokens.py), because its pod may have gone since the last one.
+2. A bearer token of a ServiceAccount, checked with each request (tokens.py), because its pod may have gone since the last one. It stands in the header
+   Authorization. A page in a browser can't set that for a WebSocket, so there it may be among the subprotocols, beside a real one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import binascii
 import ssl
+from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from labctl.api import status
 from labctl.resources.service import AUTHENTICATED, User
 
 _BEARER = "bearer "
+_PROTOCOLS = "Sec-WebSocket-Protocol"
+_TOKEN_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 TokenUser = Callable[[str], User | None]
 """Whom a bearer token speaks for; None if it is not valid."""
 
@@ -58,9 +63,41 @@ def of_headers(headers: CIMultiDictProxy[str], token_user: TokenUser) -> User | 
     Raises 401 for a token that is not valid, even where anybody may read, as Kubernetes does.
     """
     said = headers.get("Authorization", "")
-    if said[: len(_BEARER)].lower() != _BEARER or not said[len(_BEARER) :].strip():
+    token = said[len(_BEARER) :].strip() if said[: len(_BEARER)].lower() == _BEARER else ""
+    if not token:
+        token = _of_protocols(headers)
+    if not token:
         return None
-    user = token_user(said[len(_BEARER) :].strip())
+    user = token_user(token)
     if user is None:
         raise status.unauthorized()
     return user
+
+
+def without_token(name: str, value: str) -> str:
+    """Return what of a header may be told to somebody else: the subprotocols but for one that is a token. Empty if nothing is left of them."""
+    return (
+        ", ".join(each for each in _parts(value) if not each.startswith(_TOKEN_PROTOCOL)) if name.lower() == _PROTOCOLS.lower() else value
+    )
+
+
+def _of_protocols(headers: CIMultiDictProxy[str]) -> str:
+    """Return the token among the subprotocols that a WebSocket's client offers; "" if there is none. Raises 401 for what is no token."""
+    if headers.get("Upgrade", "").strip().lower() != "websocket":
+        return ""
+    offered = [each for value in headers.getall(_PROTOCOLS, ()) for each in _parts(value)]
+    tokens = [each.removeprefix(_TOKEN_PROTOCOL) for each in offered if each.startswith(_TOKEN_PROTOCOL)]
+    if not tokens:
+        return ""
+    try:
+        (encoded,) = tokens
+        token = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+    except (ValueError, binascii.Error):  # two of them, no base64, no text
+        raise status.unauthorized() from None
+    if token and len(offered) == len(tokens):  # the answer has to name one, and must not name the token
+        raise status.unauthorized()
+    return token
+
+
+def _parts(value: str) -> list[str]:
+    return [each.strip() for each in value.split(",")]

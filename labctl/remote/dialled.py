@@ -41,7 +41,7 @@ class DialledConnector(aiohttp.BaseConnector):
         self._pumps.add(pump)
         pump.add_done_callback(self._pumps.discard)
         protocol: ResponseHandler | None = None
-        tls = (self._tls or _any_certificate()) if req.is_ssl() else None
+        tls = (self._tls or any_certificate()) if req.is_ssl() else None
         try:
             _transport, protocol = await self._loop.create_connection(
                 self._factory, sock=ours, ssl=tls, server_hostname=self._server_name if tls else None
@@ -56,9 +56,9 @@ class DialledConnector(aiohttp.BaseConnector):
 
 @asynccontextmanager
 async def opened(
-    remote: Remote, machine: str, host: str, port: int, *, tls: ssl.SSLContext, server_name: str, limit: int
+    remote: Remote, machine: str, host: str, port: int, *, tls: ssl.SSLContext | None, server_name: str | None, limit: int
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Yield a TLS connection as asyncio's streams, whose reader holds `limit` bytes. It is closed in the end. Raises OSError and LabctlError."""
+    """Yield a connection as asyncio's streams, whose reader holds `limit` bytes. It is closed in the end. Raises OSError and LabctlError."""
     ours, pump = await _dialled(remote, machine, host, port)
     try:
         reader, writer = await asyncio.open_connection(sock=ours, ssl=tls, server_hostname=server_name, limit=limit)
@@ -81,7 +81,7 @@ async def _dialled(remote: Remote, machine: str, host: str, port: int) -> tuple[
 
 
 @cache
-def _any_certificate() -> ssl.SSLContext:
+def any_certificate() -> ssl.SSLContext:
     """Returns TLS settings that accept any certificate, as Kubernetes' proxy does: pods sign their own, and SSH protects the way to them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -15,11 +15,11 @@ from aiohttp import web
 from yarl import URL
 
 from labctl.api.aggregation.backends import Backends, Unavailable, words
-from labctl.api.aggregation.upgrades import upgraded, wants_upgrade
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
 from labctl.api.streams import passing
-from labctl.api.streams.passing import AS_ASKED, HOP_BY_HOP
+from labctl.api.streams.passing import AS_ASKED
+from labctl.api.streams.upgrades import HEAD_BYTES_MAX, upgraded, wants_upgrade
 from labctl.errors import ApiError, LabctlError
 from labctl.resources import requestheader
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
@@ -58,7 +58,10 @@ class Forward:
         self._under_way[name] += 1
         try:
             if wants_upgrade(call.request.headers):
-                return await upgraded(call, one, self._backends, sent_on(call), self._settings.dial_s)
+                backend = self._backends.find(one)
+                connection = self._backends.opened(one, backend, HEAD_BYTES_MAX)
+                host = f"{backend.host}:{backend.port}"
+                return await upgraded(call, host, call.request.raw_path, sent_on(call), connection, self._settings.dial_s)
             body = await call.body() if call.request.can_read_body else None
             return await self._exchange(call, one, body)
         except Unavailable as error:
@@ -145,9 +148,9 @@ def identity(user: User) -> list[tuple[str, str]]:
 
 def sent_on(call: Call) -> list[tuple[str, str]]:
     """Return the headers of a request as the server behind this API gets them."""
-    return [(key, value) for key, value in call.request.headers.items() if _passes(key)] + identity(call.user)
+    return [(key, value) for key, value in passing.asked(call) if _passes(key)] + identity(call.user)
 
 
 def _passes(header: str) -> bool:
     name = header.lower()
-    return name not in HOP_BY_HOP and name not in ("authorization", "content-length", "expect") and not name.startswith(_LEFT_OUT)
+    return name not in ("authorization", "content-length", "expect") and not name.startswith(_LEFT_OUT)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import aiohttp
 from aiohttp import web
 
+from labctl.api import identity
+from labctl.api.call import Call
 from labctl.errors import ApiError
 
 HOP_BY_HOP = frozenset(
@@ -21,6 +23,14 @@ AS_ASKED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would add: who is asked would take them for the client's words, as a body's type or the wish for a compressed answer."""
 CORS = frozenset(f"access-control-allow-{what}" for what in ("credentials", "headers", "methods", "origin"))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def asked(call: Call) -> Iterator[tuple[str, str]]:
+    """Yield the headers of a request that are for whoever answers it: none of the connection's own, and no token among a WebSocket's subprotocols."""
+    for key, value in call.request.headers.items():
+        told = identity.without_token(key, value)
+        if key.lower() not in HOP_BY_HOP and (told or not value):
+            yield key, told
 
 
 def head_of(answered: aiohttp.ClientResponse) -> web.StreamResponse:

@@ -20,9 +20,10 @@ from labctl.api import answer, status
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
 from labctl.api.streams import links, passing, pods
-from labctl.api.streams.passing import AS_ASKED, HOP_BY_HOP
+from labctl.api.streams.passing import AS_ASKED
+from labctl.api.streams.upgrades import HEAD_BYTES_MAX, upgraded, wants_upgrade
 from labctl.errors import ApiError, LabctlError
-from labctl.remote.dialled import DialledConnector
+from labctl.remote.dialled import DialledConnector, any_certificate, opened
 from labctl.remote.interface import Remote
 from labctl.resources import destinations, names
 from labctl.resources.client import Client
@@ -84,21 +85,36 @@ class Proxy:
         if not call.target.rest and call.method in ("GET", "HEAD"):
             moved = path + "/" + ("?" + query if query else "")
             return web.Response(status=301, headers={"Location": moved})
-        connector = DialledConnector(self._remote, backend.machine, backend.host, backend.port)
+        target = f"{call.target.rest or '/'}{'?' + query if query else ''}"
         try:
+            if wants_upgrade(call.request.headers):
+                return await self._upgraded(call, backend, target)
+            connector = DialledConnector(self._remote, backend.machine, backend.host, backend.port)
             async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=_timeout(self._settings)) as session:
                 with call.connection.streaming():
-                    return await self._exchange(call, session, backend, query)
-        except (aiohttp.ClientError, LabctlError, TimeoutError) as error:
+                    return await self._exchange(call, session, backend, target)
+        except (aiohttp.ClientError, LabctlError, OSError) as error:
             if isinstance(error, ApiError):
                 raise
             raise _unavailable(f"error trying to reach service: {error or type(error).__name__}") from error
 
-    async def _exchange(self, call: Call, session: aiohttp.ClientSession, backend: Backend, query: str) -> web.StreamResponse:
+    async def _upgraded(self, call: Call, backend: Backend, target: str) -> web.StreamResponse:
+        """Let the pod change the protocol: a WebSocket of a notebook or a dashboard."""
+        https = backend.scheme == "https"
+        connection = opened(
+            self._remote,
+            *(backend.machine, backend.host, backend.port),
+            tls=any_certificate() if https else None,
+            server_name=backend.host if https else None,
+            limit=HEAD_BYTES_MAX,
+        )
+        host = f"{backend.host}:{backend.port}"
+        return await upgraded(call, host, target, _sent_on(call), connection, self._settings.dial_s)
+
+    async def _exchange(self, call: Call, session: aiohttp.ClientSession, backend: Backend, target: str) -> web.StreamResponse:
         request = call.request
-        url = URL(f"{backend.scheme}://{backend.host}:{backend.port}{call.target.rest or '/'}{'?' + query if query else ''}", encoded=True)
-        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP and not k.lower().startswith(OUR_OWN)]
-        headers.append(("X-Forwarded-Uri", call.path))
+        url = URL(f"{backend.scheme}://{backend.host}:{backend.port}{target}", encoded=True)
+        headers = _sent_on(call)
         body = request.content if request.can_read_body else None
         async with session.request(
             call.method, url, headers=headers, data=body, allow_redirects=False, skip_auto_headers=AS_ASKED
@@ -118,6 +134,12 @@ class Proxy:
             async for chunk in answered.content.iter_chunked(_CHUNK):
                 await response.write(chunk)
             return response
+
+
+def _sent_on(call: Call) -> list[tuple[str, str]]:
+    """Return the headers of a request as the pod gets them."""
+    told = [(k, v) for k, v in passing.asked(call) if not k.lower().startswith(OUR_OWN)]
+    return [*told, ("X-Forwarded-Uri", call.path)]
 
 
 def choices(service: Any, endpoints: Any, asked: str) -> list[Backend]:

@@ -1,4 +1,4 @@
-"""Passes requests on that change the protocol (WebSocket, SPDY/3.1): exec, attach, port-forward and the like of an aggregated server's subresources.
+"""Passes requests on that change the protocol (WebSocket, SPDY/3.1): to pods and Services behind the proxy, and to aggregated API servers.
 
 The request's head is sent on, the server's head comes back, and from then on bytes are copied both ways, whatever they mean, until either side ends. What
 was read and not taken yet is bounded in both directions: then the sender has to wait. A server that refuses has its answer passed on, and the connection
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from http import HTTPStatus
 
 from aiohttp import ClientConnectionResetError, web
 
 from labctl.api import answer, status
-from labctl.api.aggregation.backends import Backends, Unavailable
 from labctl.api.call import Call
-from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
+from labctl.errors import LabctlError
 
 HEAD_BYTES_MAX = 64 << 10
 HEAD_S = 30.0  # for the server to say whether it changes the protocol
@@ -28,28 +27,37 @@ _NEWLINES = frozenset("\r\n\0")
 _END = b"\r\n\r\n"
 
 Headers = Sequence[tuple[str, str]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class NotUpgraded(LabctlError):
+    """The answer to a request that changes the protocol is none that may reach the client."""
 
 
 def wants_upgrade(headers: Mapping[str, str]) -> bool:
     return "upgrade" in headers.get("Connection", "").lower() and bool(headers.get("Upgrade"))
 
 
-async def upgraded(call: Call, one: APIService, backends: Backends, headers: Headers, dial_s: float) -> web.StreamResponse:
-    """Answer a request that changes the protocol. Raises Unavailable, OSError, TimeoutError and LabctlError before the server's head has come."""
-    backend = backends.find(one)
+async def upgraded(
+    call: Call, host: str, target: str, headers: Headers, connection: AbstractAsyncContextManager[Streams], dial_s: float
+) -> web.StreamResponse:
+    """Answer a request that changes the protocol. `target` is what stands in the request's first line; the connection's reader holds HEAD_BYTES_MAX.
+
+    Raises what `connection` raises when it is entered, and NotUpgraded, OSError and TimeoutError before the server's head has come.
+    """
     if call.request.can_read_body:
         raise status.bad_request("a request that changes the protocol has no body")
-    head = _request_head(call, f"{backend.host}:{backend.port}", headers)
-    async with _within(call, dial_s) as deadline, backends.opened(one, backend, HEAD_BYTES_MAX) as (reader, writer):
+    head = _request_head(call, host, target, headers)
+    async with _within(call, dial_s) as deadline, connection as (reader, writer):
         deadline.reschedule(asyncio.get_running_loop().time() + HEAD_S)
         writer.write(head)
         try:
             answered = await reader.readuntil(_END)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            raise Unavailable("ServiceAccessError", f"the answer to a request that changes the protocol is no HTTP: {error}") from None
+            raise NotUpgraded(f"the answer to a request that changes the protocol is no HTTP: {error}") from None
         code = _code(answered)
         if code != SWITCHING and code < HTTPStatus.BAD_REQUEST:
-            raise Unavailable("ServiceAccessError", f"invalid upgrade response: status code {code}")
+            raise NotUpgraded(f"invalid upgrade response: status code {code}")
         changed = code == SWITCHING
         deadline.reschedule(None)
         ours = call.connection.take_over()
@@ -68,20 +76,20 @@ async def _within(call: Call, seconds: float) -> AsyncIterator[asyncio.Timeout]:
             yield deadline
 
 
-def _request_head(call: Call, host: str, headers: Headers) -> bytes:
+def _request_head(call: Call, host: str, target: str, headers: Headers) -> bytes:
     """Return the request's head as it is sent on. Raises 400 for a header that could be read as two: a user's name may come from a certificate."""
     told = [("Host", host), ("Connection", "Upgrade"), ("Upgrade", call.request.headers["Upgrade"]), *headers]
     if any(_NEWLINES & {*name, *value} for name, value in told):
         raise status.bad_request("a header has a line break in it")
-    lines = [f"{call.method} {call.request.raw_path} HTTP/1.1", *(f"{name}: {value}" for name, value in told)]
+    lines = [f"{call.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in told)]
     return "\r\n".join(lines).encode("utf-8", "surrogateescape") + _END
 
 
 def _code(head: bytes) -> int:
-    """Return the status code of an answer's head. Raises Unavailable if it has none."""
+    """Return the status code of an answer's head. Raises NotUpgraded if it has none."""
     version, _, rest = head.partition(b" ")
     if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
-        raise Unavailable("ServiceAccessError", "the answer to a request that changes the protocol is no HTTP")
+        raise NotUpgraded("the answer to a request that changes the protocol is no HTTP")
     return int(rest[:3])
 
 
