@@ -11,6 +11,7 @@ from .images import Image
 from .runtime.interface import ContainerSpec, Limits, Mount, SandboxSpec
 from .runtime.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from .runtime.seccomp import RUNTIME_DEFAULT, UNCONFINED
+from .runtime.userns import IDS
 from .titles import pod_title
 
 Object = Dict[str, Any]
@@ -43,10 +44,10 @@ def kernel_hostname(pod: Object, cluster_domain: str) -> str:
     return whole
 
 
-def sandbox_spec(pod: Object, cluster_domain: str = "", pids_max: int = 0) -> SandboxSpec:
-    """Raises ConfigError for a pod that wants a user namespace of its own: there is none here, and where the API relaxes its rules for such pods it must be real."""
+def sandbox_spec(pod: Object, cluster_domain: str = "", pids_max: int = 0, own_users: bool = False) -> SandboxSpec:
+    """Raises ConfigError for a pod that wants users of its own, unless it may have them here (`own_users`): the API relaxes its rules for such pods."""
     meta, spec = pod["metadata"], pod["spec"]
-    if spec.get("hostUsers") is False:
+    if spec.get("hostUsers") is False and not own_users:
         raise ConfigError("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
     bounds = pod_limits(pod)
     return SandboxSpec(
@@ -62,6 +63,7 @@ def sandbox_spec(pod: Object, cluster_domain: str = "", pids_max: int = 0) -> Sa
         bool(spec.get("hostIPC")),
         bool(spec.get("shareProcessNamespace")),
         pids_max,
+        spec.get("hostUsers") is False,
     )
 
 
@@ -124,6 +126,9 @@ def container_spec(
     """Raises ConfigError for what can't be."""
     context, pod_context = container.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
     user = users.resolve(context, pod_context, image.config.get("User", ""), image.layers)
+    beyond = [each for each in (user.uid, user.gid, *user.groups) if each >= IDS]
+    if beyond and pod["spec"].get("hostUsers") is False:
+        raise ConfigError(f"the pod's own users and groups are those from 0 to {IDS - 1}: {beyond[0]} is not among them")
     if context.get("runAsNonRoot", pod_context.get("runAsNonRoot")):
         why = users.may_be_root(context, pod_context, image.config.get("User", ""))
         if why:

@@ -26,6 +26,7 @@ from .images import Images
 from .node import NodeKeeper, left_to_pods
 from .peers import Heartbeats
 from .pods import Pods
+from .runtime import userns
 from .runtime.crun import CrunRuntime
 from .settings import Settings, api_port, boot_id, own_address
 from .tools import Tools
@@ -77,9 +78,10 @@ async def serve(settings: Settings) -> None:
         images.forget_unflushed()
     events = Recorder(api, settings.node)
     heartbeats = Heartbeats(settings.node, address, api, say)
-    node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say, heartbeats.report)
+    own_users = userns.possible(settings.state_dir)
+    node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say, heartbeats.report, own_users)
     memory_bytes = settings.memory_bytes or facts.memory_bytes()
-    tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable, memory_bytes)
+    tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable, memory_bytes, own_users=own_users)
     pods = Pods(tools, boot)
     disk = claims.Keeper(api, settings.node, settings.volumes_dir, say)
     say(f"node {settings.node} on {address}, boot {boot.id}, API {settings.url}")

@@ -123,8 +123,10 @@ class NodeKeeper:
         images: Callable[[], list],
         say: Callable[[str], None],
         heard: Callable[[], str] = lambda: "",
+        own_users: bool = False,
     ) -> None:
-        """Make a node. `heard` says how long ago each peer was heard, which the lease carries."""
+        """Make a node. `heard` says how long ago each peer was heard, which the lease carries. `own_users`: pods may have users of their own."""
+        self._features = {"recursiveReadOnlyMounts": linux.has_mount_setattr(), "userNamespaces": own_users}
         self._settings, self._api, self._ranged, self._images, self._say = settings, api, ranged, images, say
         self._heard = heard
         self._address = address
@@ -193,7 +195,7 @@ class NodeKeeper:
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
             "images": self._images(),
             "nodeInfo": self._info,
-            "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": linux.has_mount_setattr(), "userNamespaces": False}}],
+            "runtimeHandlers": [{"name": "", "features": self._features}],
             "features": {"supplementalGroupsPolicy": True},
             "declaredFeatures": list(DECLARED),
         }

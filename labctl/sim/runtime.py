@@ -28,6 +28,7 @@ from labctl.agent.runtime.interface import (
     StartRefused,
     State,
 )
+from labctl.agent.runtime.userns import free_range
 
 _KILLED = 137
 _ENDS_NOTHING = (signal.SIGSTOP, signal.SIGCONT)
@@ -81,9 +82,9 @@ class FakeRuntime:
         if not spec.host_network:
             taken = {each.address for each in machine.sandboxes.values() if each.ready}
             address = machine.last_address = next_address(machine.cidr, machine.last_address, taken)
-        opened = Sandbox(
-            spec.uid, spec.namespace, spec.name, address, machine.wall(), spec.host_network, spec.host_pid, spec.host_ipc, spec.share_pid
-        )
+        users = free_range({each.first_user for each in machine.sandboxes.values() if each.ready}) if spec.own_users else 0
+        own = (spec.host_network, spec.host_pid, spec.host_ipc, spec.share_pid, users)
+        opened = Sandbox(spec.uid, spec.namespace, spec.name, address, machine.wall(), *own)
         machine.sandboxes[spec.uid] = opened
         return opened
 

@@ -186,6 +186,23 @@ def test_a_pods_own_resources_bound_it_and_the_containers_that_have_no_limit():
     assert limits(the_pod, free) == Limits(2, 200_000, 1 << 30) and limits(the_pod, bounded) == Limits(102, 25_000, 1 << 30)
 
 
+def test_a_pod_of_its_own_users_has_so_many(tmp_path):
+    own = {**pod()["spec"], "hostUsers": False}
+    with pytest.raises(ConfigError, match="runtime does not support user namespaces"):
+        sandbox_spec({**pod(), "spec": own})
+    assert sandbox_spec({**pod(), "spec": own}, own_users=True).own_users and not sandbox_spec(pod(), own_users=True).own_users
+
+    def made(spec, **context):
+        the_pod = {**pod(), "spec": {**spec, "securityContext": context}}
+        image = Image("i", "i@sha256:0", (str(tmp_path),), {"Cmd": ["true"]}, 0)
+        return container_spec(the_pod, spec["containers"][0], 0, image, {}, [], log_path="", message_path="", delay_s=0)
+
+    assert made(own, runAsUser=65_535).uid == 65_535 and made(pod()["spec"], runAsUser=65_536).uid == 65_536
+    for context in ({"runAsUser": 65_536}, {"fsGroup": 65_536}, {"runAsUser": 1, "runAsGroup": 65_536}):
+        with pytest.raises(ConfigError, match="the pod's own users and groups are those from 0 to 65535: 65536 is not among them"):
+            made(own, **context)
+
+
 def test_a_pods_hostname_may_be_a_whole_name():
     whole = pod()
     whole["spec"].update(hostname="web", subdomain="sub", setHostnameAsFQDN=True)

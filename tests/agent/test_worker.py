@@ -55,7 +55,8 @@ def pod(argv=("sleep", "9"), policy="Always", inits=(), grace_s=30, **container)
 class Node:
     """A machine, an API, and an agent's worker for the one pod; `again` is an agent's restart."""
 
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, own_users=False, **settings):
+        self.own_users = own_users
         values = {"start_retry_s": 0.05, "backoff_first_s": 0.05, "image_backoff_first_s": 0.05, "drain_s": 0.05, **settings}
         self.settings = Settings("minion-1", "", "", "", "", state_dir=str(folder), pod_logs_dir=str(folder / "logs"), **values)
         self.machine = FakeMachine(wall=time.time)
@@ -66,7 +67,7 @@ class Node:
     def see(self, the_pod, confirmed=True):
         runtime = FakeRuntime(self.machine)
         events = Recorder(self.api, "minion-1")
-        tools = Tools(self.settings, self.api, runtime, self.images, events, self.said.append, "10.245.1.11")
+        tools = Tools(self.settings, self.api, runtime, self.images, events, self.said.append, "10.245.1.11", own_users=self.own_users)
         self.worker = PodWorker(tools, self.api.put(PATH, the_pod), self.gone.set, confirmed)
         self.tasks = [asyncio.ensure_future(each) for each in (self.worker.run(), events.run(), self._exits(runtime, self.worker))]
 
@@ -579,7 +580,7 @@ async def test_a_pod_that_is_deleted_before_its_first_report_is_reported_to_who_
 
 
 async def test_a_pod_that_wants_user_namespaces_is_never_started(tmp_path):
-    """The API relaxes its rules for such pods: as root of its machine one would be more than it was allowed to be."""
+    """On a machine that has none. The API relaxes its rules for such pods: as root of its machine one would be more than it was allowed to be."""
     the_pod = pod()
     async with running(tmp_path, {**the_pod, "spec": {**the_pod["spec"], "hostUsers": False}}) as node:
         await until(lambda: any(event["reason"] == "FailedCreatePodSandBox" for event in node.api.events))
@@ -588,6 +589,13 @@ async def test_a_pod_that_wants_user_namespaces_is_never_started(tmp_path):
         assert not FakeRuntime(node.machine).pods(), "nothing of it runs"
         node.delete(0)
         await asyncio.wait_for(node.gone.wait(), 2)
+
+
+async def test_a_pod_that_wants_users_of_its_own_has_them_where_a_machine_can_give_them(tmp_path):
+    the_pod = pod()
+    async with running(tmp_path, {**the_pod, "spec": {**the_pod["spec"], "hostUsers": False}}, own_users=True) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        assert node.machine.sandboxes["u1"].first_user == 65_536
 
 
 async def test_pre_stop_runs_before_the_signal(tmp_path):

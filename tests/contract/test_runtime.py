@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from labctl.agent import forgotten, linux
-from labctl.agent.runtime import conmon
+from labctl.agent.runtime import conmon, userns
 from labctl.agent.runtime.conmon import crun_argv
 from labctl.agent.runtime.conmon import environment as crun_environment
 from labctl.agent.runtime.execs import process_file
@@ -549,9 +549,9 @@ async def test_a_sub_path_that_is_removed_while_its_container_starts_is_a_bad_mo
     await runtime.open(sandbox())
     create = conmon.create
 
-    async def slow(*arguments):
+    async def slow(*arguments, **more):
         (tmp_path / "x").rmdir()
-        return await create(*arguments)
+        return await create(*arguments, **more)
 
     monkeypatch.setattr(conmon, "create", slow)
     with pytest.raises(BadMount, match="'x': was removed while the container started"):
@@ -559,6 +559,120 @@ async def test_a_sub_path_that_is_removed_while_its_container_starts_is_a_bad_mo
     assert runtime.pods()["u1"].containers == ()
     monkeypatch.setattr(conmon, "create", create)
     assert (await runtime.start(spec(mounts=(Mount(str(tmp_path), "/w", below="x"),)))).state is State.RUNNING
+
+
+async def test_no_two_open_pods_have_a_user_in_common_if_they_have_their_own(runtime, again):
+    opened = await asyncio.gather(*(runtime.open(sandbox(uid, own_users=True)) for uid in ("u1", "u2", "u3")))
+    firsts = [each.first_user for each in opened]
+    assert sorted(firsts) == [65_536, 131_072, 196_608]
+    assert again().pods()["u2"].sandbox.first_user == firsts[1], "a later agent knows them"
+    assert (await runtime.open(sandbox("u2", own_users=True))).first_user == firsts[1]
+    await runtime.close("u2")
+    assert (await runtime.open(sandbox("u4", own_users=True))).first_user == firsts[1], "what nobody has any more is given again"
+    assert (await runtime.open(sandbox("u5"))).first_user == 0
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real users")
+async def test_the_root_of_a_pod_of_its_own_users_is_nobody_on_the_machine(runtime, again, spec, tmp_path):
+    held = await runtime.open(sandbox(own_users=True))
+    volume = tmp_path / "volume"
+    (volume / "sub").mkdir(parents=True)
+    volume.chmod(0o777)
+    (volume / "mine").write_text("of 5")
+    os.chown(volume / "mine", 5, 6)
+    mounts = (Mount(str(volume), "/v"), Mount(str(volume), "/s", below="sub"), Mount(str(volume / "mine"), "/etc/mine"))
+    started = await runtime.start(spec(mounts=mounts, capabilities=DEFAULT_CAPABILITIES, oom_score_adj=-997))
+
+    async def said(*argv):
+        ran = await runtime.run(started.id, argv, timeout_s=5)
+        return ran.output.decode().split()
+
+    assert await said("cat", "/proc/self/uid_map") == ["0", str(held.first_user), "65536"]
+    assert await said("id", "-u") == ["0"]
+    assert (await said("ls", "-ln", "/v/mine"))[2:4] == (await said("ls", "-ln", "/etc/mine"))[2:4] == ["5", "6"]
+    assert (await said("ls", "-ln", "/bin/sh"))[2:4] == ["0", "0"], "what its image holds is its root's"
+    await said("sh", "-c", "touch /v/made /s/made /tmp/made /dev/shm/made; echo > /v/mine")
+    for made in (volume / "made", volume / "sub" / "made"):
+        assert (made.stat().st_uid, made.stat().st_gid) == (0, 0), "on the disk as without such users"
+    bundle = Path(runtime.records.bundle("u1", "app", 0))
+    assert (bundle / "upper/tmp/made").stat().st_uid == held.first_user
+    assert os.stat(f"/proc/{started.pid}").st_uid == held.first_user
+    assert await said("hostname") == ["pod-u1"]
+    assert await said("cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start") == ["0"]
+    again_seen = again().pods("u1")["u1"]
+    assert again_seen.sandbox.first_user == held.first_user and again_seen.running()
+    await runtime.close("u1")
+    assert linux.mounts_below(runtime.records.root) == []
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real users")
+async def test_all_layers_of_an_image_are_its_pods_own(runtime, spec, layer, tmp_path):
+    """So many that their own names would not fit into one mount's options."""
+    await runtime.open(sandbox(own_users=True))
+    more = [tmp_path / str(number) for number in range(40)]
+    for each in more:
+        (each / "etc").mkdir(parents=True)
+        (each / "etc" / each.name).write_text(each.name)
+        (each / "etc" / "last").write_text(each.name)
+    started = await runtime.start(dataclasses.replace(spec(), layers=(layer, *map(str, more))))
+    ran = await runtime.run(started.id, ["sh", "-c", "cat /etc/0 /etc/39 /etc/last; ls -ln /etc/7; echo > /etc/last"], timeout_s=5)
+    assert ran.output.startswith(b"03939-rw-r--r-- 1 0 0 ") and ran.status == 0
+    assert len([each for each in linux.mounts_below(runtime.records.root) if "/layers/" in each]) == 41
+    assert (more[39] / "etc" / "last").read_text() == "39"
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real users")
+async def test_capabilities_of_own_users_end_with_the_pods_namespaces(runtime, spec):
+    await runtime.open(sandbox(own_users=True))
+    started = await runtime.start(spec(capabilities=ALL_CAPABILITIES, privileged=True))
+
+    async def does(script):
+        return (await runtime.run(started.id, ["sh", "-c", script], timeout_s=5)).status == 0
+
+    assert await does("mount -t tmpfs t /tmp && hostname other && echo 1 > /proc/sys/net/ipv4/ip_forward")
+    for script in ("echo 1 > /proc/sys/vm/stat_interval", "echo h > /proc/sysrq-trigger", "mount -t ext4 /dev/null /tmp", "cat /proc/kmsg"):
+        assert not await does(script), script
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real users")
+async def test_containers_of_a_pod_of_its_own_users_share_its_namespaces_and_start_again(runtime, spec):
+    await runtime.open(sandbox(own_users=True))
+    first = await runtime.start(spec())
+    await runtime.start(spec("other", uid="u1"))
+    debugger = await runtime.start(spec("debugger", sees_processes_of="app"))
+    links = [os.readlink(f"/proc/{runtime.pods('u1')['u1'].latest(name).pid}/ns/user") for name in ("app", "other", "debugger")]
+    assert len(set(links)) == 1 and links[0] != os.readlink("/proc/self/ns/user")
+    seen = await runtime.run(debugger.id, ["cat", "/proc/1/cmdline"], timeout_s=5)
+    assert seen.output == b"sleep\x001000\x00"
+    async with hearing(runtime) as heard:
+        await runtime.signal(first.id, signal.SIGKILL)
+        assert (await ended(runtime, heard, "u1", "app")).exit_code == 137
+    assert (await runtime.start(spec(attempt=1))).state is State.RUNNING
+    await runtime.open(sandbox("u2", own_users=True, share_pid=True))
+    both = [await runtime.start(spec(name, uid="u2")) for name in ("one", "two")]
+    assert len({os.readlink(f"/proc/{each.pid}/ns/pid") for each in both}) == 1
+    ran = await runtime.run(both[0].id, ["sh", "-c", "cat /proc/2/cmdline /proc/3/cmdline"], timeout_s=5)
+    assert ran.output == b"sleep\x001000\x00" * 2
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+async def test_what_can_not_be_given_to_other_users_is_said(runtime, spec, tmp_path):
+    await runtime.open(sandbox(own_users=True))
+    folders = [tmp_path / name for name in ("lower", "upper", "work", "root")]
+    for each in folders:
+        each.mkdir()
+    linux.mount("overlay", str(folders[3]), "overlay", 0, "lowerdir={},upperdir={},workdir={}".format(*folders))
+    with pytest.raises(RuntimeFailure, match=f"failed to map the owners of {folders[3]} for /m: Invalid argument"):
+        await runtime.start(spec(mounts=(Mount(str(folders[3]), "/m"),)))
+    assert runtime.pods()["u1"].containers == ()
+    linux.unmount(str(folders[3]))
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+def test_a_machine_knows_whether_pods_may_have_users_of_their_own(tmp_path):
+    assert userns.possible("/var/lib")
+    assert linux.mounts_below("/var/lib") == [] and not [name for name in os.listdir("/var/lib") if name.startswith(".users")]
+    assert not userns.possible("/proc")
 
 
 @pytest.mark.skipif(not room.is_inside(), reason="about real mounts")

@@ -47,14 +47,36 @@ def conmon_argv(spec: ContainerSpec, identity: str, bundle: str, crun_root: str)
     return argv
 
 
-async def create(spec: ContainerSpec, identity: str, bundle: str, crun_root: str, timeout_s: float = 30.0) -> int:
+_WITH_OWN_FILES = """
+quietly=nosuid,nodev,noexec
+mount -t proc -o $quietly proc /proc && { [ -z "$0" ] || unshare --net mount -t sysfs -o $quietly sysfs "$0"; } && exec "$@"
+"""
+
+
+def with_own_files(argv: Sequence[str], sys: str) -> List[str]:
+    """Return a command that runs `argv` where a whole /proc is mounted, and a /sys that may be written at `sys` if that is not empty; nobody else sees them.
+
+    The kernel lets users of their own mount a /proc or /sys only where they would see and write as much without: nothing may be mounted below the one that is
+    there, and none be read-only, as on machines that share their host's kernel. Each network has a /sys, so a new one can be had that was not made read-only.
+    What such users are then given answers to the machine's root alone.
+    """
+    return [program("unshare"), "--mount", "--propagation", "slave", "--", "/bin/sh", "-c", _WITH_OWN_FILES, sys, *argv]
+
+
+async def create(
+    spec: ContainerSpec, identity: str, bundle: str, crun_root: str, timeout_s: float = 30.0, *, own_users: bool = False
+) -> int:
     """Create a container and return its pid; it waits to be started. Raises StartRefused in crun's words, RuntimeFailure if conmon failed."""
+    argv = conmon_argv(spec, identity, bundle, crun_root)
+    if own_users:
+        sys = os.path.join(bundle, "sys") if spec.privileged else ""
+        if sys:
+            os.makedirs(sys, exist_ok=True)
+        argv = with_own_files(argv, sys)
     read_end, write_end = os.pipe()
     try:
         env = {**environment(), "_OCI_SYNCPIPE": str(write_end)}
-        finished = await processes.run(
-            conmon_argv(spec, identity, bundle, crun_root), timeout_s=timeout_s, env=env, cwd=bundle, pass_fds=(write_end,)
-        )
+        finished = await processes.run(argv, timeout_s=timeout_s, env=env, cwd=bundle, pass_fds=(write_end,))
     finally:
         os.close(write_end)
     try:

@@ -7,27 +7,23 @@ exit code and ends itself; a pidfd on conmon tells us. What lies where is told i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import hashlib
 import itertools
 import os
 import signal as signals
-import stat
 import time
-from typing import AsyncIterator, Callable, List, Mapping, Optional, Sequence, Set
+from typing import AsyncIterator, Callable, Mapping, Sequence, Set
 
-from .. import linux, trees, volumes
+from .. import linux, trees
 from ..addresses import Range
 from ..cgroups import CPU_PERIOD_US, Cgroups
 from ..processes import run
-from . import conmon, limits, oci, processes, sandbox
+from . import conmon, limits, oci, processes, sandbox, userns
+from . import mounts as binds
 from .execs import as_killable, process_file
 from .exits import ProcessWatches
 from .interface import (
-    PRIVATE,
-    SHARED,
-    SLAVE,
     BadMount,
     Container,
     ContainerSpec,
@@ -59,6 +55,7 @@ class CrunRuntime:
         self._execs = itertools.count()
         self._ended: "asyncio.Queue[str]" = asyncio.Queue()
         self._promised: Set[str] = set()  # addresses that were given to pods whose opening has not ended
+        self._promised_users: Set[int] = set()  # the same of the first of their users
         with open("/proc/self/status", encoding="ascii") as file:
             self._held = oci.held_capabilities(file.read())
         with open("/proc/self/oom_score_adj", encoding="ascii") as file:  # only who may raise priorities may go below its own
@@ -104,19 +101,21 @@ class CrunRuntime:
         if there and there.ready and self._namespaces_held(spec):
             return there
         folder = self.records.pod_dir(spec.uid)
-        address = "" if spec.host_network else self._address()
+        address, first_user = "" if spec.host_network else self._address(), self._first_user() if spec.own_users else 0
         self._promised.add(address)
+        self._promised_users.add(first_user)
         try:
-            own = (spec.host_network, spec.host_pid, spec.host_ipc, spec.share_pid)
+            own = (spec.host_network, spec.host_pid, spec.host_ipc, spec.share_pid, first_user)
             shown = Sandbox(spec.uid, spec.namespace, spec.name, address, time.time(), *own)
             veth = self._veth(spec.uid, shown.created_s)
-            await self._blocking(self._make, spec, folder, address, veth)
+            await self._blocking(self._make, spec, folder, address, veth, first_user)
             write_json(os.path.join(folder, "sandbox.json"), {**dataclasses.asdict(shown), "veth": veth})
             return shown
         finally:
             self._promised.discard(address)
+            self._promised_users.discard(first_user)
 
-    def _make(self, spec: SandboxSpec, folder: str, address: str, veth: str) -> None:
+    def _make(self, spec: SandboxSpec, folder: str, address: str, veth: str, first_user: int) -> None:
         try:
             os.makedirs(os.path.join(folder, "shm"), exist_ok=True)
             linux.unmount(os.path.join(folder, "shm"))
@@ -124,7 +123,8 @@ class CrunRuntime:
                 "shm", os.path.join(folder, "shm"), "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "mode=1777,size=65536k"
             )
             wire = sandbox.Wire(address, veth, self._mtu, self._source) if address else None
-            sandbox.make(os.path.join(folder, "ns"), sandbox.namespace_kinds(spec.host_network, spec.host_ipc), spec.hostname, wire)
+            kinds = sandbox.namespace_kinds(spec.host_network, spec.host_ipc)
+            sandbox.make(os.path.join(folder, "ns"), kinds, spec.hostname, wire, first_user)
             bounds = Limits(spec.cpu_shares, spec.cpu_quota_us, spec.memory_limit_bytes)
             self._cgroups.open(spec.uid, bounds, spec.pids_max)
             if spec.share_pid:
@@ -134,13 +134,17 @@ class CrunRuntime:
 
     def _namespaces_held(self, spec: SandboxSpec) -> bool:
         folder = os.path.join(self.records.pod_dir(spec.uid), "ns")
-        kinds = sandbox.namespace_kinds(spec.host_network, spec.host_ipc)
+        kinds = [*sandbox.namespace_kinds(spec.host_network, spec.host_ipc), *(["user"] if spec.own_users else [])]
         return all(_is_namespace(os.path.join(folder, kind)) for kind in kinds) and (not spec.share_pid or processes.held(folder))
 
     def _address(self) -> str:
         opened = [self.records.sandbox(uid) for uid in self.records.uids()]
         taken = {each.address for each in opened if each and each.ready}
         return self._addresses.give(taken | self._promised)
+
+    def _first_user(self) -> int:
+        opened = [self.records.sandbox(uid) for uid in self.records.uids()]
+        return userns.free_range({each.first_user for each in opened if each and each.ready} | self._promised_users)
 
     @staticmethod
     def _veth(uid: str, created_s: float) -> str:
@@ -182,14 +186,14 @@ class CrunRuntime:
             await self._discard(identity, bundle)
         try:
             self._prepare(spec, held, bundle)
-            pid = await conmon.create(spec, identity, bundle, self.crun_root)
+            pid = await conmon.create(spec, identity, bundle, self.crun_root, own_users=bool(held.first_user))
             started = await conmon.crun(self.crun_root, "start", identity)
             if started.status != 0:
                 raise StartRefused(conmon.one_line(started.output.decode(errors="replace")) or f"crun start failed with {started.status}")
         except StartRefused as refused:
-            if gone := _removed_meanwhile(spec, bundle):
+            if gone := binds.removed_meanwhile(spec, bundle):
                 await self._discard(identity, bundle)
-                raise BadMount(_sub_path_failure(spec, gone, "was removed while the container started")) from refused
+                raise BadMount(binds.sub_path_failure(spec.name, gone, "was removed while the container started")) from refused
             await self._keep_refused(identity, bundle, str(refused))
             raise
         except (OSError, RuntimeFailure, asyncio.TimeoutError) as error:
@@ -224,23 +228,29 @@ class CrunRuntime:
         for name in ("rootfs", "upper", "work", "exits"):
             os.makedirs(os.path.join(bundle, name), exist_ok=True)
         os.chmod(os.path.join(bundle, "upper"), 0o755)
+        os.chown(os.path.join(bundle, "upper"), held.first_user, held.first_user)
         if spec.log_path:
             os.makedirs(os.path.dirname(spec.log_path), exist_ok=True)
-        _check_propagation(spec.mounts)
-        _overlay(spec.layers, bundle)
+        binds.check_propagation(spec.mounts)
         pod = self.records.pod_dir(spec.pod_uid)
+        users = os.path.join(pod, "ns", "user") if held.first_user else ""
+        binds.overlay(spec.layers, bundle, users)
         namespaces = {
+            **({"user": users} if users else {}),
             **processes.namespace_of(spec, held, self.records),
             "mount": "",
             "cgroup": "",
             **{kind: os.path.join(pod, "ns", kind) for kind in sandbox.namespace_kinds(held.host_network, held.host_ipc)},
         }
         shm = "/dev/shm" if held.host_ipc else os.path.join(pod, "shm")
-        mounts = (Mount(shm, "/dev/shm"), *_pin_sub_paths(spec, bundle))
-        shared = dataclasses.replace(spec, mounts=mounts)
+        mounts = binds.pinned((*spec.mounts, Mount(shm, "/dev/shm")), spec.name, bundle, users)
+        mounts.insert(0, mounts.pop())  # the pod's own may lie on it
+        shared = dataclasses.replace(spec, mounts=tuple(mounts))
         write_json(
             os.path.join(bundle, "config.json"),
-            oci.configuration(self._within_machine(shared), namespaces=namespaces, cgroup=self._cgroup(spec), held=self._held),
+            oci.configuration(
+                self._within_machine(shared), namespaces=namespaces, cgroup=self._cgroup(spec), held=self._held, first_user=held.first_user
+            ),
         )
         write_json(os.path.join(bundle, "container.json"), {**dataclasses.asdict(spec), "created_s": time.time()})
 
@@ -332,7 +342,7 @@ class CrunRuntime:
             await conmon.crun(self.crun_root, "delete", "--force", identity)
         if os.path.isdir(os.path.join(bundle, "rootfs")):
             linux.unmount_below(bundle)
-            await self._remove(*(os.path.join(bundle, each) for each in ("upper", "work", "rootfs")))
+            await self._remove(*(os.path.join(bundle, each) for each in ("upper", "work", "rootfs", "layers")))
 
     async def _discard(self, identity: str, bundle: str) -> None:
         self._watches.drop(identity)
@@ -351,72 +361,6 @@ class CrunRuntime:
 
     def forget_watches(self) -> None:
         self._watches.clear()
-
-
-def _overlay(layers: Sequence[str], bundle: str) -> None:
-    data = f"lowerdir={':'.join(reversed(layers))},upperdir={bundle}/upper,workdir={bundle}/work"
-    try:
-        linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data + ",volatile")  # what a container wrote need not survive a power cut
-    except OSError:
-        linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data)
-
-
-def _check_propagation(mounts: Sequence[Mount]) -> None:
-    """Raises RuntimeFailure, in containerd's words, for a mount that the machine would tell nothing, or be told nothing of."""
-    for mount in mounts:
-        if mount.propagation == PRIVATE:
-            continue
-        place, kind = linux.propagation(mount.source)
-        if kind != SHARED and (kind, mount.propagation) != (SLAVE, SLAVE):
-            words = "a shared mount" if mount.propagation == SHARED else "a shared or slave mount"
-            raise RuntimeFailure(f'path "{mount.source}" is mounted on "{place}" but it is not {words}')
-
-
-def _pin_sub_paths(spec: ContainerSpec, bundle: str) -> List[Mount]:
-    """Return the container's mounts. One with a sub-path is first mounted into the bundle, by descriptor.
-
-    crun opens its sources by name, and whoever writes to the volume can exchange a name inside it. Raises BadMount.
-    """
-    mounts = []
-    for number, mount in enumerate(spec.mounts):
-        if mount.below:
-            try:
-                mount = dataclasses.replace(mount, source=_pin(mount, _pinned(bundle, number)), below="")
-            except OSError as error:
-                raise BadMount(_sub_path_failure(spec, mount, error.strerror or str(error))) from error
-        mounts.append(mount)
-    return mounts
-
-
-def _pinned(bundle: str, number: int) -> str:
-    return os.path.join(bundle, "mounts", str(number))
-
-
-def _removed_meanwhile(spec: ContainerSpec, bundle: str) -> Optional[Mount]:
-    """Return a mount whose sub-path was removed since it was pinned, if there is one: the kernel mounts no folder or file that has no name any more."""
-    for number, mount in enumerate(spec.mounts):
-        with contextlib.suppress(OSError):
-            if mount.below and linux.shows_what_was_removed(_pinned(bundle, number)):
-                return mount
-    return None
-
-
-def _sub_path_failure(spec: ContainerSpec, mount: Mount, why: str) -> str:
-    return f'failed to prepare subPath for volumeMount "{mount.target}" of container "{spec.name}": {mount.below!r}: {why}'
-
-
-def _pin(mount: Mount, target: str) -> str:
-    descriptor = volumes.sub_path(mount.source, mount.below)
-    try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            os.mkdir(target)
-        else:
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
-        linux.mount(f"/proc/self/fd/{descriptor}", target, None, linux.MS_BIND | linux.MS_REC)
-    finally:
-        os.close(descriptor)
-    return target
 
 
 async def _wait_for_handler(container: Container, number: int) -> None:

@@ -55,6 +55,7 @@ class SandboxSpec:
     host_ipc: bool = False
     share_pid: bool = False  # one namespace of processes for all containers
     pids_max: int = 0  # processes and threads of all containers together; 0: no bound
+    own_users: bool = False  # its containers' users are none of the machine's
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Sandbox:
     host_pid: bool = False
     host_ipc: bool = False
     share_pid: bool = False
+    first_user: int = 0  # of the machine's 65,536 users that are the pod's own; 0: its users are the machine's
     ready: bool = True  # False: closed or never finished; containers can't be started in it
 
 
@@ -186,7 +188,10 @@ class Runtime(Protocol):
         """Return every pod on the machine by uid (or just the one), whatever state it is in."""
 
     async def open(self, spec: SandboxSpec) -> Sandbox:
-        """Make the pod's namespaces and wire its address. An open sandbox is answered as it is: same address."""
+        """Make the pod's namespaces and wire its address. An open sandbox is answered as it is: same address, same users.
+
+        No two open pods have a user in common, if they have their own.
+        """
 
     async def close(self, uid: str, *, keep_records: bool = False) -> None:
         """Kill what still runs in the pod and give back its address, mounts and cgroups. With `keep_records`, how its containers ended stays readable."""

@@ -6,7 +6,7 @@ import os
 from typing import Any, Dict, List, Sequence
 
 from ..cgroups import CPU_PERIOD_US
-from . import seccomp
+from . import seccomp, userns
 from .interface import PRIVATE, SHARED, SLAVE, ContainerSpec, Mount
 
 DEFAULT_CAPABILITIES = (
@@ -60,8 +60,10 @@ def held_capabilities(status: str) -> List[str]:
     return list(ALL_CAPABILITIES)
 
 
-def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: str, held: Sequence[str]) -> Dict[str, Any]:
-    """Return the OCI configuration.
+def configuration(
+    spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: str, held: Sequence[str], first_user: int = 0
+) -> Dict[str, Any]:
+    """Return the OCI configuration. `first_user`: of those of the machine that are the users of the namespace `user`.
 
     `namespaces` maps a kind to the path of one that the pod shares. A kind with an empty path is made anew; an absent kind stays the machine's.
     """
@@ -72,6 +74,9 @@ def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: st
         "resources": _resources(spec),
         "rootfsPropagation": f"r{_widest(spec.mounts)}",
     }
+    if first_user:
+        mapped = [{"containerID": 0, "hostID": first_user, "size": userns.IDS}]
+        linux.update(uidMappings=mapped, gidMappings=mapped)
     if spec.sysctls:
         linux["sysctl"] = dict(spec.sysctls)
     if not spec.privileged:

@@ -2,11 +2,12 @@
 
 ROOT/pods/UID/                         on a disk that can carry overlays
   sandbox.json                         the Sandbox; absent: never opened
-  ns/{net,ipc,uts}                     its namespaces, held by bind mounts
+  ns/{net,ipc,uts,user,pid}            its namespaces, held by bind mounts
   shm/                                 /dev/shm of all its containers
   containers/NAME/ATTEMPT/             a conmon bundle
     container.json  config.json        what was asked; for us, for crun
     rootfs/ upper/ work/               the overlay
+    layers/N  mounts/N                 what is mounted for crun: layers and folders for users of the pod's own, sub-paths
     pid  conmon.pid  started           process ids; `started` is written after crun start: {"pid", "ticks", "at"}
     exits/ID  oom                      written by conmon: exit code; the kernel killed for memory
     refused                            written when the container can't be started as asked: {"message", "at"}

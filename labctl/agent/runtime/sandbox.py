@@ -15,6 +15,7 @@ from typing import Callable, List, Optional, Sequence
 
 from .. import linux
 from ..netlink import Netlink, has_address
+from . import userns
 
 GATEWAY, GATEWAY_MAC = "169.254.1.1", "ee:ee:ee:ee:ee:ee"
 # What a pod of its own network may do without being root, as containerd 2 lets it: bind any port, and ping. A pod's own sysctls come after these.
@@ -42,13 +43,17 @@ def namespace_kinds(host_network: bool, host_ipc: bool = False) -> List[str]:
     return [*([] if host_network else ["net"]), *([] if host_ipc else ["ipc"]), *([] if host_network else ["uts"])]
 
 
-def make(folder: str, kinds: Sequence[str], hostname: str, wire: Optional[Wire]) -> None:
-    """Make the namespaces at FOLDER/KIND. It blocks for a few milliseconds. Raises OSError."""
+def make(folder: str, kinds: Sequence[str], hostname: str, wire: Optional[Wire], first_user: int = 0) -> None:
+    """Make the namespaces at FOLDER/KIND, of users of their own from `first_user` on if that is not 0. It blocks for a few milliseconds. Raises OSError."""
     os.makedirs(folder, exist_ok=True)
     with Netlink() as node:  # of the machine's own namespace: made before the thread leaves it
 
         def work() -> None:
-            _enter_new(folder, kinds, hostname)
+            if first_user:
+                _enter_of_own_users(folder, kinds, first_user)
+            else:
+                _enter_new(folder, kinds)
+            _furnish(kinds, hostname)
             if wire:
                 _connect(node, os.path.join(folder, "net"), wire)
 
@@ -57,23 +62,34 @@ def make(folder: str, kinds: Sequence[str], hostname: str, wire: Optional[Wire])
             _route(node, wire)
 
 
-def _enter_new(folder: str, kinds: Sequence[str], hostname: str) -> None:
+def _enter_new(folder: str, kinds: Sequence[str]) -> None:
     """Move this thread into new namespaces, and hold them."""
     flags = 0
     for kind in kinds:
         flags |= _KINDS[kind]
     linux.unshare(flags)
+    for kind in kinds:
+        userns.hold(f"/proc/thread-self/ns/{kind}", os.path.join(folder, kind))
+
+
+def _enter_of_own_users(folder: str, kinds: Sequence[str], first_user: int) -> None:
+    """The same for namespaces that belong to users of their own. This thread's own user stays the machine's root."""
+    userns.make(folder, kinds, first_user)
+    for kind in kinds:
+        namespace = os.open(os.path.join(folder, kind), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            linux.enter(namespace, _KINDS[kind])
+        finally:
+            os.close(namespace)
+
+
+def _furnish(kinds: Sequence[str], hostname: str) -> None:
+    """Give this thread's namespaces what they are born without."""
     if "uts" in kinds:
         socket.sethostname(hostname)
     if "net" in kinds:
         for name, value in _UNPRIVILEGED:
             _set(f"ipv4/{name}", value)
-    for kind in kinds:
-        path = os.path.join(folder, kind)
-        linux.unmount(path)  # of an open that was not finished
-        with open(path, "w"):
-            pass
-        linux.mount(f"/proc/thread-self/ns/{kind}", path, None, linux.MS_BIND)
 
 
 def _connect(node: Netlink, namespace: str, wire: Wire) -> None:
@@ -120,7 +136,7 @@ def unmake(folder: str, veth: str) -> None:
     if veth:
         with Netlink() as node:
             _quietly(lambda: node.delete(veth))
-    for kind in (*_KINDS, "pid"):
+    for kind in (*_KINDS, "pid", "user"):
         linux.unmount(os.path.join(folder, kind))
 
 

@@ -171,7 +171,15 @@ REFUSED = [
         pod(hostPID=True, shareProcessNamespace=True),
         "spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
     ),
-    (pod(hostUsers=False, hostPID=True), "spec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false"),
+    (pod(hostUsers=False, hostPID=True), "spec.HostPID: Forbidden: when `hostUsers` is false"),
+    (
+        pod(
+            hostUsers=False,
+            volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}],
+            containers=[{"name": "a", "image": "b", "volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}],
+        ),
+        "spec.containers[0].volumeDevices: Forbidden: when `hostUsers` is false",
+    ),
     (
         pod(hostNetwork=True, securityContext={"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}),
         "spec.securityContext.sysctls[0].name: Invalid value: \"net.core.somaxconn\": may not be specified when 'hostNetwork' is true",

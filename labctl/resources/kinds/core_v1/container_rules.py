@@ -65,6 +65,8 @@ def container(path: str, c: Object, pod: OfPod, *, init: bool) -> Iterator[Field
         yield from mount_rules.mounts(f"{path}.volumeMounts", c, pod.volumes)
     if "volumeDevices" in c:
         yield from mount_rules.devices(f"{path}.volumeDevices", c["volumeDevices"], c.get("volumeMounts") or (), pod.volumes)
+        if c["volumeDevices"] and not pod.host_users:
+            yield fields.forbidden(f"{path}.volumeDevices", security_rules.NOT_OWN_USERS)
     if c["imagePullPolicy"] not in PULL_POLICIES:
         yield fields.not_supported(f"{path}.imagePullPolicy", c["imagePullPolicy"], PULL_POLICIES)
     if "resources" in c:

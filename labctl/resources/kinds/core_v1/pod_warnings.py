@@ -64,8 +64,6 @@ def of_template(at: str, said: Object) -> Iterator[str]:
     yield from _ports(containers)
     if spec.get("terminationGracePeriodSeconds", 0) < 0:
         yield f"{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
-    if spec.get("hostUsers") is False:
-        yield f"{path}.hostUsers: no node of a lab has user namespaces for pods; as on such nodes of Kubernetes, the pod is not started"
     yield from _pod_affinity(f"{path}.affinity", spec.get("affinity") or {})
 
 

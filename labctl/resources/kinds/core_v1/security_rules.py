@@ -32,6 +32,9 @@ _NEVER_IN_WINDOWS_PODS = (
 )
 
 
+NOT_OWN_USERS = "when `hostUsers` is false"
+
+
 def of_container(path: str, context: Object, *, host_users: bool) -> Iterator[FieldError]:
     yield from _ids(path, context, "runAsUser", "runAsGroup")
     proc = context.get("procMount")
@@ -68,7 +71,7 @@ def of_pod(path: str, said: Object) -> Iterator[FieldError]:
     if said.get("hostUsers") is False:
         for name, shown in (("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")):
             if said.get(name):
-                yield fields.forbidden(f"{path}.{shown}", "when `pod.Spec.HostUsers` is false")
+                yield fields.forbidden(f"{path}.{shown}", NOT_OWN_USERS)
 
 
 def _ids(path: str, context: Object, *named: str) -> Iterator[FieldError]:
