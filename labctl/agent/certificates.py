@@ -79,6 +79,7 @@ class PodCertificates:
         self.rng = rng or random.Random()
         self.heard: Callable[[str], None] = lambda uid: None
         self._all: Dict[Name, _Certificate] = {}
+        self._turns: Dict[str, asyncio.Lock] = {}  # by the uid of a pod
 
     def ask(self, pod: Object) -> None:
         """Begins to ask for every certificate that the pod's volumes need and that is not here yet; returns at once."""
@@ -96,6 +97,11 @@ class PodCertificates:
         """Forget the keys of a pod that is gone."""
         for name in [name for name in self._all if name[0] == uid]:
             self._all.pop(name).end()
+        self._turns.pop(uid, None)
+
+    def turn(self, uid: str) -> asyncio.Lock:
+        """Return the pod's turn: it makes one key at a time, and one request. So a pod with a thousand sources holds up no other pod."""
+        return self._turns.setdefault(uid, asyncio.Lock())
 
 
 def sources(pod: Object) -> Iterator[Tuple[str, int, Object]]:
@@ -169,9 +175,10 @@ class _Certificate:
         delays = Delays(RETRY_FIRST_S, RETRY_MOST_S, self._all.rng)
         while True:
             try:
-                made = await self._all.make(self._source["keyType"])
-                asked_s = self._all.wall()
-                request = await self._requested(made)
+                async with self._all.turn(self._name[0]):
+                    made = await self._all.make(self._source["keyType"])
+                    asked_s = self._all.wall()
+                    request = await self._requested(made)
                 name = f"{request['metadata']['namespace']}/{request['metadata']['name']}"
                 self._why = (
                     f'PodCertificateRequest {name} waits for the signer "{self._source["signerName"]}": credential bundle is not issued yet'

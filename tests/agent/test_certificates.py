@@ -311,3 +311,20 @@ async def test_nothing_is_watched_when_nothing_is_asked(room):
     await asyncio.sleep(0)
     assert not [task for task in asyncio.all_tasks() if "reflect" in repr(task) and not task.cancelling()]
     room.certificates.forget("u1")
+
+
+async def test_a_pod_of_many_sources_holds_up_no_other(room):
+    """Keys are made one after the other, and each pod has one under way: the other's comes second, not last."""
+    source = {"podCertificate": SOURCE}
+    greedy = {
+        "metadata": {**POD["metadata"], "name": "greedy", "uid": "u2"},
+        "spec": {**POD["spec"], "volumes": [{"name": "all", "projected": {"sources": [source] * 50}}]},
+    }
+    room.certificates.ask(greedy)
+    room.certificates.ask(POD)
+    await room.until(lambda: any(each["spec"]["podName"] == "p" for each in room.api.asked))
+    assert len(room.api.asked) < 10
+    await room.until(lambda: len(room.api.asked) == 51)
+    for uid in ("u1", "u2"):
+        room.certificates.forget(uid)
+    assert not room.certificates._turns

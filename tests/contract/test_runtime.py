@@ -402,13 +402,14 @@ async def test_closing_may_keep_how_containers_ended(runtime, again, spec):
 
 @pytest.mark.skipif(KINDS != ["crun"], reason="a fake machine has no disk")
 async def test_a_closed_pod_keeps_no_data(runtime, spec):
-    """What its containers wrote, and its volumes, are nobody's any more; its object may stay for long."""
+    """What its containers wrote, its volumes, and the keys of its certificates are nobody's any more; its object may stay for long."""
     await runtime.open(sandbox())
-    data = Path(runtime.records.pod_dir("u1")) / "volumes" / "v" / "data"
+    data, key = (Path(runtime.records.pod_dir("u1")) / each for each in ("volumes/v/data", "certificates/v-0.json"))
     filled(data)
+    filled(key)
     await runtime.start(spec(argv=["sh", "-c", "echo data > /data; sleep 1000"], mounts=(Mount(str(data.parent), "/v"),)))
     await runtime.close("u1", keep_records=True)
-    assert not there(data.parent.parent) and not there(Path(runtime.records.bundle("u1", "app", 0)) / "upper")
+    assert not there(data.parent.parent) and not there(key.parent) and not there(Path(runtime.records.bundle("u1", "app", 0)) / "upper")
     assert runtime.pods("u1")["u1"].latest("app").exit_code == 137
 
 

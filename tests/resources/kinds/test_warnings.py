@@ -62,6 +62,8 @@ SPECS: list[tuple[dict[str, Any], list[str]]] = [
     ({"volumes": [{"name": "v", "secret": {"secretName": "s", "items": items("ab", "a")}}]}, []),
     (projected({"configMap": {"name": "m", "items": items("token")}}, {}, {"serviceAccountToken": {"path": "token"}}),
      ['volume "v" (Projected) has no sources provided', 'volume "v" (Projected ServiceAccountToken): overlapping paths: "token" with "token"']),
+    (projected({"podCertificate": {"certificateChainPath": "tls", "keyPath": "tls/key", "credentialBundlePath": "b"}}, {"podCertificate": {"keyPath": "b"}}),
+     ['volume "v" (Projected PodCertificate key): overlapping paths: "tls/key" with "tls"', 'volume "v" (Projected PodCertificate key): overlapping paths: "b" with "b"']),
     ({"hostAliases": [{"ip": "1.2.3.4"}, {"ip": "1.2.3.4"}], "imagePullSecrets": [{"name": "a"}, {"name": "a"}, {}]},
      ['spec.hostAliases[1].ip: duplicate ip "1.2.3.4"', 'spec.imagePullSecrets[1].name: duplicate name "a"',
       'spec.imagePullSecrets[2].name: invalid empty name ""']),

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from labctl.resources import names
 from labctl.resources.kind import Object
-from labctl.resources.kinds.certificates_v1 import signers
 from labctl.resources.kinds.core_v1 import outdated
 from labctl.resources.quantities import canonical, to_milli
 
@@ -134,7 +133,9 @@ def _projected(source: Object) -> Iterator[tuple[str, list[str]]]:
     if bundle := source.get("clusterTrustBundle"):
         yield _titled("ClusterTrustBundle", bundle.get("name") or bundle.get("signerName", "")), [bundle.get("path", "")]
     if certificate := source.get("podCertificate"):
-        yield "PodCertificate", [certificate[field] for field in signers.PATHS if certificate.get(field)]
+        for field, what in (("certificateChainPath", "chain"), ("keyPath", "key"), ("credentialBundlePath", "credential bundle")):
+            if certificate.get(field):
+                yield f"PodCertificate {what}", [certificate[field]]
 
 
 def _overlaps(title: str, paths: Sequence[str], earlier: Sequence[str]) -> Iterator[str]:
