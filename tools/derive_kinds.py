@@ -14,6 +14,7 @@ from pathlib import Path
 from labctl.resources.kind import Kind
 from labctl.resources.registry import builtin_registry
 from labctl.resources.schema.definitions import Schema, Type, builtin_schema
+from labctl.resources.schema.disabled import OFF, is_off
 from labctl.resources.verbs.warnings import acts_on_tree
 from tools.derive_schema import KUBERNETES, official, served
 
@@ -33,6 +34,13 @@ A kind that is *absent* is absent from discovery and OpenAPI, too.
 |---|---|---|---|
 """
 
+_DROPPED = """These belong to features that are off by default in Kubernetes 1.37. As there, they are known to field validation and taken out without a word, unless the
+object has them already.
+
+| feature gate | fields |
+|---|---|
+"""
+
 
 def page() -> str:
     registry = builtin_registry()
@@ -46,6 +54,7 @@ def page() -> str:
         if kind.persisted and _outside(schema, kind)
     ]
     parts = [_HEAD + "\n".join(rows), "## Stored with a warning", "| kind | fields |\n|---|---|\n" + "\n".join(stored)]
+    parts += ["## Dropped", _DROPPED + "\n".join(_dropped())]
     parts += ["## Absent", "| group/version | kinds |\n|---|---|\n" + "\n".join(_absent())]
     return "\n\n".join(parts) + "\n"
 
@@ -78,6 +87,8 @@ def _outside(schema: Schema, kind: Kind) -> list[str]:
 
 def _walk(tree: dict[str, object], type_: Type, path: str, depth: int) -> Iterator[str]:
     for name, field in type_.fields.items():
+        if is_off(type_, name):
+            continue
         below = tree.get(name)
         at = f"{path}.{name}" if path else name
         if below is None:
@@ -85,6 +96,15 @@ def _walk(tree: dict[str, object], type_: Type, path: str, depth: int) -> Iterat
         elif below and isinstance(below, dict) and depth < _DEPTH_MAX:
             inner = field.item if field.shape in ("list", "map") and field.item else field
             yield from _walk(below, inner, at + ("[]" if field.shape == "list" else ""), depth + 1)
+
+
+def _dropped() -> Iterator[str]:
+    """Yields the features that are off, and what they would bring to each definition."""
+    fields: dict[str, list[str]] = defaultdict(list)
+    for feature in OFF:
+        for definition, names in feature.fields.items():
+            fields[feature.gate] += [f"`{definition}.{name}`" for name in names]
+    yield from (f"| {gate} | {', '.join(names)} |" for gate, names in fields.items())
 
 
 def _absent() -> Iterator[str]:

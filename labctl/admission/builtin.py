@@ -12,6 +12,7 @@ from labctl.admission.matching import EVERY_VERB
 from labctl.admission.nodedeclaredfeatures import NodeDeclaredFeatures
 from labctl.admission.noderestriction import NodeRestriction
 from labctl.admission.nodewritelimit import NodeWriteLimit
+from labctl.admission.podresize import PodResize
 from labctl.admission.podsecurity.step import PodSecurity
 from labctl.admission.podtopologylabels import PodTopologyLabels
 from labctl.admission.priority import Priority
@@ -62,6 +63,7 @@ def builtin_admission(
         validating=(
             NodeRestriction(client),
             NodeDeclaredFeatures(client),
+            PodResize(client),
             RoleEscalation(client, rbac),
             PodSecurity(client),
             EventRateLimit(clock),

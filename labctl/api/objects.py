@@ -15,12 +15,15 @@ from labctl.api.shapes import Shape
 from labctl.clock import Clock
 from labctl.decoding import from_json
 from labctl.resources.encoding import client_bytes
+from labctl.resources.generic import GenericObject
+from labctl.resources.kinds.scale import SCALE
 from labctl.resources.resources import Resources
 from labctl.resources.service import WriteResult
 from labctl.resources.verbs.patch import is_apply
 from labctl.store.interface import Entry
 
 _encode = msgspec.json.Encoder().encode
+_scale_view = GenericObject.decoder()
 
 
 class Objects:
@@ -42,9 +45,9 @@ class Objects:
             entry = await self._converted(call, entry)
         if self._repeats is not None and form == negotiate.PLAIN and not target.subresource:
             self._repeats.learn(call)
-        if not form.shape or target.subresource == "scale":
+        if not form.shape:
             return await call.answer(client_bytes(entry), form=form)
-        return await call.answer(self._shape(call, form).one(entry), form=form)
+        return await call.answer(self._shape(call, form, scale=target.subresource == "scale").one(entry), form=form)
 
     async def list(self, call: Call) -> web.StreamResponse:
         form = call.format
@@ -115,7 +118,9 @@ class Objects:
         extra = answer.warning_lines(written.warnings) if written.warnings else b""
         return await call.answer(body, code, form=form, extra=extra)
 
-    def _shape(self, call: Call, form: Format) -> Shape:
+    def _shape(self, call: Call, form: Format, *, scale: bool = False) -> Shape:
+        if scale:
+            return Shape(SCALE, form, call.query.first("includeObject"), lambda entry: _scale_view(client_bytes(entry)), self._clock.wall)
         return Shape(call.kind, form, call.query.first("includeObject"), self._resources.seen, self._clock.wall)
 
 

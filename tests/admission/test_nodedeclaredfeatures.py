@@ -27,7 +27,9 @@ async def client() -> AsyncIterator[Client]:
     resources.use_admission(builtin_admission(client, clock))
     await client.create("namespaces", {"metadata": {"name": "default"}})
     for name, features in (("plain", []), ("able", [GUARANTEED_CPU, POD_LEVEL])):
-        await client.create("nodes", {"metadata": {"name": name}, "status": {"declaredFeatures": features}})
+        await client.create(
+            "nodes", {"metadata": {"name": name}, "status": {"declaredFeatures": features, "allocatable": {"cpu": "8", "memory": "8Gi"}}}
+        )
     yield client
     await resources.store.close()
 

@@ -107,7 +107,7 @@ async def test_words_of_exec(lab: Lab) -> None:
     for arguments, words in (
         (["two"], None),  # kubectl itself takes the first container
         (["two", "-c", "c"], "container c is not valid for pod two"),
-        (["waiting"], 'unable to upgrade connection: container not found ("a")'),
+        (["waiting"], 'error: unable to upgrade connection: container not found ("a")'),
     ):
         ran = await api.kubectl("exec", *arguments, "--", "echo")
         assert (ran.code == 0) if words is None else (words in ran.err), ran.err

@@ -95,3 +95,18 @@ async def test_the_older_version_of_each_shape_is_answered_too(api: ApiServer) -
             assert answered.headers["Content-Type"] == "application/json;as=Table;g=meta.k8s.io;v=v1beta1"
     assert (table["apiVersion"], table["rows"][0]["object"]["apiVersion"], event["object"]["apiVersion"]) == (beta, beta, beta)
     assert (one["apiVersion"], many["apiVersion"], many["items"][0]["apiVersion"]) == (beta, beta, beta)
+
+
+async def test_a_scale_has_columns_of_its_own(api: ApiServer) -> None:
+    """As `kubectl get deployment web --subresource=scale` shows it."""
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    web = {"metadata": {"name": "web"}, "spec": {"replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "template": template}}
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    async with api.session() as http:
+        async with http.post(path, json=web) as made:
+            assert made.status == 201
+        _, table = await fetch(http, f"{path}/web/scale", TABLE)
+        _, partial = await fetch(http, f"{path}/web/scale", PARTIAL)
+    assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert table["rows"][0]["cells"][:3] == ["web", 3, 0]
+    assert partial["metadata"]["name"] == "web" and "spec" not in partial

@@ -6,6 +6,7 @@ from typing import Any
 
 from labctl.api import status
 from labctl.api.call import Call
+from labctl.errors import ApiError
 from labctl.resources.kinds.core_v1.pod_view import ContainerStatus, Pod
 from labctl.resources.resources import Resources
 
@@ -58,7 +59,7 @@ def must_run(pod: Pod, container: str) -> None:
         raise status.bad_request(f"cannot exec into a container in a completed pod; current phase is {pod.status.phase}")
     seen = status_of(pod, container)
     if seen is None or seen.state.running is None:
-        raise status.internal(f'unable to upgrade connection: container not found ("{container}")')
+        raise ApiError(500, "InternalError", f'container not found ("{container}")')  # clients say before it what they could not do
 
 
 def must_have_logs(pod: Pod, container: str, previous: bool) -> None:

@@ -1,6 +1,7 @@
 """Create and update decode an object, fill in defaults, validate it, allocate what must be unique, and commit it with a compare.
 
-    body ─► decode (schema) ─► mutating admission ─► defaults ─► what the server owns ─► validate ─► validating admission ─► claims ─► bytes ─► commit
+    body ─► decode (schema) ─► mutating admission ─► defaults ─► without what is off ─► what the server owns ─► validate ─► validating admission
+         ─► claims ─► bytes ─► commit
 
 If another writer was first, an update reads the object again and repeats its change on it. An update that changes nothing writes nothing.
 """
@@ -16,6 +17,7 @@ from labctl.resources.kind import FieldError, Kind, Object, Subresource
 from labctl.resources.large import LARGE_BYTES, offload_if_large
 from labctl.resources.plurals import NAMESPACES
 from labctl.resources.schema.defaults import apply_defaults
+from labctl.resources.schema.disabled import drop_disabled
 from labctl.resources.schema.validate import decode
 from labctl.resources.schema.zeros import keep_zeros
 from labctl.resources.service import WriteOptions, WriteResult
@@ -113,6 +115,7 @@ def _complete(ctx: Context, kind: Kind, obj: Object, known: KnownSpec) -> None:
     else:
         apply_defaults(ctx.schema, kind, obj)
         kind.defaults(obj)
+        drop_disabled(ctx.schema, kind, obj, None)
     kind.prepare(obj, None)
 
 
@@ -201,6 +204,7 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
         written = next((sub for sub in kind.subresources if sub.name == subresource), _PLAIN)
         meta.keep_some(new, old, written.keeps)
         _only(new, old, *_PARTS[subresource])
+        drop_disabled(ctx.schema, kind, new, old, _PARTS[subresource])
         errors: list[FieldError] = []
         if new["metadata"] != old["metadata"]:
             found = meta.validate(kind, new["metadata"], old["metadata"])
@@ -222,6 +226,7 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
         _copy(new, old, "status")
     apply_defaults(ctx.schema, kind, new)
     kind.defaults(new)
+    drop_disabled(ctx.schema, kind, new, old)
     kind.prepare(new, old)
     if new != old:
         _refuse_invalid(kind, new, old, complete=lambda: _completed(ctx, kind, old))
@@ -236,6 +241,7 @@ def _write_part(ctx: Context, kind: Kind, new: Object, old: Object, part: Subres
     _only(new, old)
     new["spec"] = spec
     apply_defaults(ctx.schema, kind, new)
+    drop_disabled(ctx.schema, kind, new, old)
     if new == old:
         return
     errors = list(part.validate(new, old))

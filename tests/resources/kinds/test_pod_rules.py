@@ -130,10 +130,6 @@ REFUSED = [
         containers(lifecycle={"preStop": {"sleep": {"seconds": 31}}}),
         f"{C}.lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)",
     ),
-    (
-        containers(lifecycle={"stopSignal": "SIGUSR1"}),
-        f"{C}.lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`",
-    ),
     # security
     (
         containers(securityContext={"procMount": "Unmasked"}),
@@ -296,7 +292,6 @@ TAKEN = [
     mount(mountPropagation="Bidirectional", privileged=True),
     device({"name": "v", "devicePath": "/dev/x"}),
     containers(lifecycle={"preStop": {"sleep": {"seconds": 30}}}),
-    pod(os={"name": "linux"}, containers=[{"name": "a", "image": "b", "lifecycle": {"stopSignal": "SIGUSR1"}}]),
     volume(hostPath={"path": "/a", "type": "Socket"}),
     projected({"downwardAPI": {"items": [{"path": "a/b", "fieldRef": {"fieldPath": "metadata.labels['a/b']"}}]}}),
 ]

@@ -144,7 +144,6 @@ ACCEPTED: list[tuple[str, Object]] = [
     ("secrets", secret("kubernetes.io/dockerconfigjson", **{".dockerconfigjson": "{}"})),
     ("persistentvolumes", volume(csi={"driver": "csi.example.com", "volumeHandle": "a"}, volumeAttributesClassName="fast")),
     ("persistentvolumeclaims", claim(dataSource={"kind": "PersistentVolumeClaim", "name": "a"})),
-    ("persistentvolumeclaims", claim(dataSourceRef={"apiGroup": "example.com", "kind": "Image", "name": "a", "namespace": "other"})),
 ]  # fmt: skip
 
 ACCEPTED += [
