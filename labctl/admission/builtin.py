@@ -6,6 +6,7 @@ from labctl import defaults
 from labctl.admission.certificaterequests import CertificateRequests
 from labctl.admission.defaultingressclass import DefaultIngressClass
 from labctl.admission.defaulttolerationseconds import DefaultTolerationSeconds
+from labctl.admission.deviceadminaccess import DeviceAdminAccess
 from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.limitranger import LimitDefaults, LimitRanger
 from labctl.admission.matching import EVERY_VERB
@@ -70,6 +71,7 @@ def builtin_admission(
             NodeWriteLimit(clock),
             WhenThere("LimitRanger", client, "limitranges", lambda: LimitRanger(client), LimitRanger.kinds, LimitRanger.verbs),
             PersistentVolumeClaimResize(client),
+            DeviceAdminAccess(client),
             _policies(client, permissions),
             _validating_webhooks(client, webhooks, permissions),
             WhenThere("ResourceQuota", client, "resourcequotas", lambda: ResourceQuota(client), ResourceQuota.kinds, ResourceQuota.verbs),

@@ -45,10 +45,13 @@ def kernel_hostname(pod: Object, cluster_domain: str) -> str:
 
 
 def sandbox_spec(pod: Object, cluster_domain: str = "", pids_max: int = 0, own_users: bool = False) -> SandboxSpec:
-    """Raises ConfigError for a pod that wants users of its own, unless it may have them here (`own_users`): the API relaxes its rules for such pods."""
+    """Raises ConfigError for a pod that wants users of its own, unless it may have them here (`own_users`): the API relaxes its rules for such pods.
+    Likewise for one that was put on this node, past the scheduler, with claims for devices."""
     meta, spec = pod["metadata"], pod["spec"]
     if spec.get("hostUsers") is False and not own_users:
         raise ConfigError("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
+    if spec.get("resourceClaims"):
+        raise ConfigError("failed to prepare dynamic resources: no driver of devices runs on this node")
     bounds = pod_limits(pod)
     return SandboxSpec(
         meta["uid"],

@@ -13,6 +13,7 @@ import binascii
 import ssl
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ from labctl.resources.service import AUTHENTICATED, User
 _BEARER = "bearer "
 _PROTOCOLS = "Sec-WebSocket-Protocol"
 _TOKEN_PROTOCOL = "base64url.bearer.authorization.k8s.io."
+_UID = "1.3.6.1.4.1.57683.2"
+"""The attribute of a certificate's subject that is its user's uid (Kubernetes 1.34). It may stand there once."""
+CREDENTIAL = "authentication.kubernetes.io/credential-id"
+"""What a user's `extra` calls the certificate or token that he came with."""
 TokenUser = Callable[[str], User | None]
 """Whom a bearer token speaks for; None if it is not valid."""
 
@@ -42,19 +47,24 @@ def server_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
 
 def of_transport(transport: asyncio.BaseTransport) -> User | None:
     """Returns the user of a connection; None if it has no certificate."""
-    return of_certificate(transport.get_extra_info("peercert"))
+    tls = transport.get_extra_info("ssl_object")
+    return of_certificate(transport.get_extra_info("peercert"), tls.getpeercert(True) if tls else None)
 
 
-def of_certificate(certificate: dict[str, Any] | None) -> User | None:
-    """Returns the user that a certificate names: CN is the name (the last one, if there are several, as Go reads it) and each O is a group."""
+def of_certificate(certificate: dict[str, Any] | None, encoded: bytes | None = None) -> User | None:
+    """Returns the user that a certificate names: CN is the name (the last one, if there are several, as Go reads it) and each O is a group.
+
+    None if it names nobody, or has two uids."""
     if not certificate:
         return None
     fields = [pair for part in certificate.get("subject", ()) for pair in part]
     name = next((value for key, value in reversed(fields) if key == "commonName"), "")
-    if not name:
+    uids = [value for key, value in fields if key == _UID]
+    if not name or len(uids) > 1:
         return None
     groups = tuple(value for key, value in fields if key == "organizationName")
-    return User(name, (*groups, AUTHENTICATED))
+    extra = ((CREDENTIAL, (f"X509SHA256={sha256(encoded).hexdigest()}",)),) if encoded else ()
+    return User(name, (*groups, AUTHENTICATED), "".join(uids), extra)
 
 
 def of_headers(headers: CIMultiDictProxy[str], token_user: TokenUser) -> User | None:

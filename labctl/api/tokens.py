@@ -56,6 +56,7 @@ class ServiceAccountTokens:
         account = self._resources.view(self._resources.get(call.kind, target.namespace, target.name))
         kind = body_kind(call.kind, call.target.subresource)
         asked, warnings = decode(self._resources.schema, kind, await bodies.read(call), options.field_validation)
+        _refuse_other_uid(asked, account)
         asked.setdefault("spec", {}).setdefault("expirationSeconds", LIFE_S)
         attributes = Attributes(call.user, "create", call.kind, None, asked, options, "token", path=(target.namespace, target.name))
         await self._resources.admit(attributes, lambda: _complete(asked, account))
@@ -165,6 +166,16 @@ class ServiceAccountTokens:
     def public_keys(self) -> Object:
         """Return /openid/v1/jwks."""
         return {"keys": self._must_have_keys().public()}
+
+
+def _refuse_other_uid(asked: Object, account: Any) -> None:
+    """Raises 409 if the request is for an account of this name that is there no more, as its uid says."""
+    uid = asked.get("metadata", {}).get("uid")
+    if uid and uid != account.metadata.uid:
+        why = f"the UID in the token request ({uid}) does not match the UID of the service account ({account.metadata.uid})"
+        details = {"name": account.metadata.name, "group": "authentication.k8s.io", "kind": "TokenRequest"}
+        words = f'Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "{account.metadata.name}": {why}'
+        raise ApiError(409, "Conflict", words, details=details)
 
 
 def _complete(asked: Object, account: Any) -> None:

@@ -37,6 +37,7 @@ class Demand(msgspec.Struct, frozen=True, gc=False):
     others: tuple[tuple[str, int], ...] = ()  # resources beside CPU and memory: `example.com/gpu`, ephemeral-storage
     terms: Terms | None = None
     features: tuple[str, ...] = ()  # that a node must declare (KEP-5328)
+    devices: bool = False  # it has claims for devices (KEP-4381)
 
 
 def demand_of(pod: Pod) -> Demand:
@@ -65,9 +66,8 @@ def demand_of(pod: Pod) -> Demand:
             weight_bytes + memory,
         )
     ports, priority = _host_ports(pod), pod.spec.priority or 0
-    return Demand(
-        millicores, bytes_, weight_millicores, weight_bytes, ports, _group(pod), priority, _others(pod), terms_of(pod), _features(pod)
-    )
+    said = _others(pod), terms_of(pod), _features(pod), bool(pod.spec.resource_claims)
+    return Demand(millicores, bytes_, weight_millicores, weight_bytes, ports, _group(pod), priority, *said)
 
 
 def _features(pod: Pod) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ _UNSCHEDULABLE = Refusal("node(s) were unschedulable", final=True)
 _TAINTED = Refusal("node(s) had untolerated taint(s)", final=True)
 _NOT_WANTED = Refusal("node(s) didn't match Pod's node affinity/selector", final=True)
 _NO_PORTS = Refusal("node(s) didn't have free ports for the requested pod ports")
+_NO_DEVICES = Refusal("cannot allocate all claims", final=True)  # no minion runs a driver of devices, so nothing is ever allocated
 _MACHINES_PORTS = Refusal(*_NO_PORTS.reasons, final=True)  # nobody's end would free them
 
 
@@ -44,6 +45,7 @@ class Situation:
             or spec.affinity
             or demand.host_ports
             or demand.features
+            or demand.devices
             or volumes is not NO_VOLUMES
             or self.spread
             or self.neighbours
@@ -93,6 +95,8 @@ class Situation:
             return skewed
         if self.neighbours and (refused := self.neighbours.refuses(state)):
             return refused
+        if demand.devices:
+            return _NO_DEVICES
         return _unsupported(demand, node)
 
 

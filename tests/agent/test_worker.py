@@ -579,13 +579,20 @@ async def test_a_pod_that_is_deleted_before_its_first_report_is_reported_to_who_
         assert phases[-1] == "Failed"
 
 
-async def test_a_pod_that_wants_user_namespaces_is_never_started(tmp_path):
-    """On a machine that has none. The API relaxes its rules for such pods: as root of its machine one would be more than it was allowed to be."""
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"hostUsers": False}, "can't set `spec.hostUsers: false`, runtime does not support user namespaces"),
+        ({"resourceClaims": [{"name": "gpu"}]}, "failed to prepare dynamic resources: no driver of devices runs on this node"),
+    ],
+)
+async def test_a_pod_that_wants_what_no_minion_has_is_never_started(tmp_path, spec, why):
+    """On a machine without user namespaces, too: the API relaxes its rules for such pods, so as root of its machine one would be more than it was allowed to be."""
     the_pod = pod()
-    async with running(tmp_path, {**the_pod, "spec": {**the_pod["spec"], "hostUsers": False}}) as node:
+    async with running(tmp_path, {**the_pod, "spec": {**the_pod["spec"], **spec}}) as node:
         await until(lambda: any(event["reason"] == "FailedCreatePodSandBox" for event in node.api.events))
         said = next(event["message"] for event in node.api.events if event["reason"] == "FailedCreatePodSandBox")
-        assert said == "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+        assert said == f"Failed to create pod sandbox: {why}"
         assert not FakeRuntime(node.machine).pods(), "nothing of it runs"
         node.delete(0)
         await asyncio.wait_for(node.gone.wait(), 2)

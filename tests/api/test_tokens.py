@@ -146,6 +146,15 @@ async def test_what_no_token_is_made_for(api: ApiServer, spec: dict[str, Any], c
     assert answered == code and words in said["message"]
 
 
+async def test_a_request_for_an_account_that_was_there_before_is_a_conflict(api: ApiServer) -> None:
+    made = await account(api)
+    uid = made["metadata"]["uid"]
+    assert (await send(api, "POST", f"{ACCOUNTS}/robot/token", {"metadata": {"uid": uid}}))[0] == 201
+    code, said = await send(api, "POST", f"{ACCOUNTS}/robot/token", {"metadata": {"uid": "old"}})
+    words = 'Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "robot": the UID in the token request (old) does not match'
+    assert code == 409 and said["message"] == f"{words} the UID of the service account ({uid})"
+
+
 async def test_only_a_post_makes_one(api: ApiServer) -> None:
     await account(api)
     assert (await send(api, "GET", f"{ACCOUNTS}/robot/token"))[0] == 405

@@ -52,7 +52,7 @@ SPECS: list[tuple[dict[str, Any], list[str]]] = [
       "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.labelSelector:"
       " a null labelSelector results in matching no pod"]),
     ({"volumes": [{"name": "a", "gitRepo": {"repository": "r"}}, {"name": "b", "cephfs": {"monitors": []}}, {"name": "c", "storageos": {}}]},
-     ["spec.volumes[0].gitRepo: deprecated in v1.11",
+     ["spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+",
       "spec.volumes[1].cephfs: deprecated in v1.28, non-functional in v1.31+",
       "spec.volumes[2].storageOS: deprecated in v1.22, non-functional in v1.25+"]),
     ({"volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "1500m"}}}}}}]},

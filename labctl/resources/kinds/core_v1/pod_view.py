@@ -133,6 +133,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     volumes: tuple[Volume, ...] = ()
     image_pull_secrets: tuple[NameReference, ...] = ()
     readiness_gates: tuple[ReadinessGate, ...] = ()
+    resource_claims: tuple[NameReference, ...] = ()  # claims for devices
 
     def config_maps(self) -> Iterator[str]:
         """Names of the ConfigMaps it uses: what its node's agent may read."""

@@ -63,6 +63,8 @@ def of_template(at: str, said: Object) -> Iterator[str]:
     yield from _ports(containers)
     if spec.get("terminationGracePeriodSeconds", 0) < 0:
         yield f"{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+    if spec.get("resourceClaims"):
+        yield f"{path}.resourceClaims: no minion of a lab has a driver of devices; as in such a cluster of Kubernetes, the pod is not placed"
     yield from _pod_affinity(f"{path}.affinity", spec.get("affinity") or {})
 
 
