@@ -115,15 +115,21 @@ async def test_the_older_openapi_tells_nothing_below_a_field_that_keeps_others(h
     assert "ports" in spec["properties"]
 
 
-async def test_numbers_are_as_large_as_json_has_them(http: tuple[ApiServer, aiohttp.ClientSession]) -> None:
-    """The format int32 only tells clients something, and what may be a number or a text may be a number of bytes."""
+async def test_numbers_are_as_large_as_their_format(http: tuple[ApiServer, aiohttp.ClientSession]) -> None:
+    """What may be a number or a text may be a number of bytes. Since Kubernetes 1.36 a number of format int32 is one, and so are the bounds beside it."""
     api, session = http
-    number, either = {"type": "integer", "format": "int32", "maximum": 4294967295}, {"x-kubernetes-int-or-string": True}
-    await with_schema(api, {"type": "object", "properties": {"asn": number, "memory": either}})
+    either = {"x-kubernetes-int-or-string": True}
+    number, narrow = (
+        {"type": "integer", "format": "int64", "maximum": 4294967295},
+        {"type": "integer", "format": "int32", "maximum": 4294967295},
+    )
+    await with_schema(api, {"type": "object", "properties": {"asn": number, "narrow": narrow, "memory": either}})
     code, made, _ = await applied(session, HEAD + "asn: 4200000000\nmemory: 8589934592\n")
     assert (code, made.get("asn"), made.get("memory")) == (201, 4200000000, 8589934592), made
     code, said, _ = await applied(session, HEAD + "asn: 4294967296\n")
     assert code == 422 and "asn in body should be less than or equal to 4294967295" in said["message"]
+    code, said, _ = await applied(session, HEAD + "narrow: 5\n")
+    assert code == 422 and "Maximum boundary value must be of type integer with format int32 in narrow" in said["message"]
     code, said, _ = await applied(session, HEAD + "asn: much\n")
     assert code == 400 and ".asn: expected numeric (int or float), got &value.valueUnstructured" in said["message"]
 

@@ -25,6 +25,8 @@ MOST_ERRORS = 100
 MOST_STEPS = 300_000
 """How many comparisons of a value with a piece of schema one object may cost: seconds. An object has at most 100,000 values (body.py)."""
 
+_FORMATS = ("int32", "int64", "float", "float32", "double", "float64")
+_FLOAT32_MAX = 3.4028234663852886e38
 _VALIDATORS = {bool: 4, str: 5, dict: 5, int: 6, float: 6, list: 6}
 """How many validators of a real server look at a value of a type, counted as it counts them when it has to choose among several schemas."""
 
@@ -213,6 +215,7 @@ def _listed_value(node: Node, value: Any, path: str) -> Iterator[FieldError]:
 
 def _number(node: Node, value: int | float, path: str) -> Iterator[FieldError]:
     value = int(value) if isinstance(value, float) and value.is_integer() else value  # Go prints 4.0 as 4
+    yield from _out_of_format(node, value, path)
     if node.multiple_of and not _is_multiple(value, node.multiple_of):
         yield fields.invalid(path, value, f"{path} in body should be a multiple of {_plain(node.multiple_of)}")
     if node.minimum is not None and (value <= node.minimum if node.exclusive_minimum else value < node.minimum):
@@ -221,8 +224,30 @@ def _number(node: Node, value: int | float, path: str) -> Iterator[FieldError]:
     if node.maximum is not None and (value >= node.maximum if node.exclusive_maximum else value > node.maximum):
         words = "less than" if node.exclusive_maximum else "less than or equal to"
         yield fields.invalid(path, value, f"{path} in body should be {words} {_plain(node.maximum)}")
-    if node.type == "integer" and isinstance(value, int) and not -(2**63) <= value < 2**63:  # Kubernetes does not look at `format: int32`
+    if node.type == "integer" and isinstance(value, int) and not -(2**63) <= value < 2**63:
         yield _wrong_type(path, "integer", "number")
+
+
+def _out_of_format(node: Node, value: int | float, path: str) -> Iterator[FieldError]:
+    """Yields that the value, or a bound of the schema itself, is no number of the format (since Kubernetes 1.36), in kube-openapi's words and without a path."""
+    if node.format not in _FORMATS or node.type not in ("integer", "number"):
+        return
+    of_schema = ("MultipleOf", node.multiple_of), ("Minimum boundary", node.minimum), ("Maximum boundary", node.maximum)
+    for what, number in (("Checked", value), *of_schema):
+        if number is not None and not _in_format(node, number):
+            yield FieldError(
+                "<nil>",
+                "FieldValueInvalid",
+                f'Invalid value: "": {what} value must be of type {node.type} with format {node.format} in {path}',
+            )
+
+
+def _in_format(node: Node, number: int | float) -> bool:
+    if node.type == "number":
+        return node.format not in ("float", "float32") or abs(number) <= _FLOAT32_MAX
+    bits = 32 if node.format == "int32" else 64
+    whole = int(number) if isinstance(number, float) and number.is_integer() else number
+    return isinstance(whole, int) and -(2 ** (bits - 1)) <= whole < 2 ** (bits - 1)
 
 
 def _is_multiple(value: int | float, of: int | float) -> bool:

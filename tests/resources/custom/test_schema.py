@@ -163,7 +163,25 @@ SAID = [
     ({"type": "object", "additionalProperties": SET}, {"k": ["a", "a"]}, ['spec[k][1]: Duplicate value: "a"']),
     (BY_ID, [{}, {"id": "x"}, {}], ["spec[2]: Duplicate value: {}"]),
     ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "atomic"}, ["a", "a"], []),
-    ({"type": "integer", "format": "int32", "maximum": 4294967295}, 4200000000, []),
+    ({"type": "integer", "format": "int32"}, 2**31 - 1, []),
+    (
+        {"type": "integer", "format": "int32"},
+        2**31,
+        ['<nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec'],
+    ),
+    (
+        {"type": "integer", "format": "int32", "maximum": 4294967295},
+        5,
+        ['<nil>: Invalid value: "": Maximum boundary value must be of type integer with format int32 in spec'],
+    ),
+    ({"type": "integer", "format": "int64", "maximum": 4294967295}, 4200000000, []),
+    (
+        {"type": "number", "format": "float"},
+        3.5e38,
+        ['<nil>: Invalid value: "": Checked value must be of type number with format float in spec'],
+    ),
+    ({"type": "number", "format": "float"}, -3.4e38, []),
+    ({"type": "number", "format": "double"}, 1e308, []),
     ({"type": "integer"}, 2**63, ['spec: Invalid value: "number": spec in body must be of type integer: "number"']),
 ]
 

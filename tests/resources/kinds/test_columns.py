@@ -97,8 +97,9 @@ def test_a_sidecar_counts_as_a_container() -> None:
 def test_a_node(ready: str, cordoned: bool, word: str) -> None:
     conditions = [{"type": "Ready", "status": ready}] if ready else []
     labels = {"node-role.kubernetes.io/worker": "", "node-role.kubernetes.io/edge": ""}
-    cells = row("nodes", {"metadata": {"labels": labels}, "spec": {"unschedulable": cordoned}, "status": {"conditions": conditions}})
-    assert (cells["Status"], cells["Roles"]) == (word, "edge,worker")
+    status = {"conditions": conditions, "nodeInfo": {"architecture": "arm64"}}
+    cells = row("nodes", {"metadata": {"labels": labels}, "spec": {"unschedulable": cordoned}, "status": status})
+    assert (cells["Status"], cells["Roles"], cells["Arch"]) == (word, "edge,worker", "arm64")
 
 
 def test_a_controller() -> None:

@@ -180,6 +180,9 @@ COLUMNS: tuple[Column, ...] = (
         priority=1,
         description="What runs containers.",
     ),
+    Column(
+        "Arch", lambda node, _now: node.status.node_info.architecture or UNKNOWN, priority=1, description="Its processor's architecture."
+    ),
 )
 
 KIND = Kind(
