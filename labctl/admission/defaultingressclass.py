@@ -10,7 +10,6 @@ from labctl.resources.client import Client
 from labctl.resources.kind import newest
 
 INGRESSES, CLASSES = "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io"
-IS_DEFAULT = "ingressclass.kubernetes.io/is-default-class"
 OLD_NAME = "kubernetes.io/ingress.class"
 
 
@@ -27,6 +26,6 @@ class DefaultIngressClass:
         spec = attributes.new.setdefault("spec", {})
         if spec.get("ingressClassName") is not None or OLD_NAME in (attributes.new["metadata"].get("annotations") or {}):
             return
-        found = newest(each for each in self._client.list(CLASSES) if each.metadata.annotations.get(IS_DEFAULT) == "true")
+        found = newest(each for each in self._client.list(CLASSES) if each.is_default)
         if found is not None:
             spec["ingressClassName"] = found.metadata.name

@@ -9,6 +9,7 @@ containers' records.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from . import containers, quantities
@@ -23,6 +24,7 @@ RETRY_S = 2.0
 _POD = ""
 """Stands beside the containers' names for the pod itself, if it has resources of its own."""
 _RESIZABLE = ("cpu", "memory")
+_MESSAGE_MOST = 1000
 Stop = Callable[[Object, Container, str], None]
 
 
@@ -35,6 +37,7 @@ class Resizing:
         self._pending: Optional[Tuple[str, str]] = None
         self._error = ""
         self._under_way = False
+        self._begun = False  # an Event said that a resize began, and none yet that it is complete
         self._bounds: Optional[Limits] = None  # of the whole pod, as this agent made them hold
         self.restarting: Set[str] = set()  # ids of containers that end to begin again with other resources
 
@@ -69,7 +72,7 @@ class Resizing:
         else:
             self._look_again(RETRY_S)
         if self._pending and self._pending != before:
-            self._tools.events.record(of_pod(pod), "Warning", f"Resize{self._pending[0]}", self._pending[1])
+            self._say(pod, "Warning", *self._pending)
         self._tools.taken[pod["metadata"]["uid"]] = _total(self._allocated)
 
     def forget(self) -> None:
@@ -95,7 +98,7 @@ class Resizing:
 
     async def apply(self, found: Pod, stop: Stop) -> None:
         """Makes the machine hold what was allocated. `stop` ends a container that can take it only by a restart."""
-        pod, changes = self.given(), {}
+        pod, changes, failed = self.given(), {}, self._error
         self._under_way, self._error = False, ""
         for spec in _resizable(pod):
             latest, wanted = found.latest(spec["name"]), containers.limits(pod, spec)
@@ -110,15 +113,39 @@ class Resizing:
         self.restarting &= {each.id for each in found.containers}
         bounds = containers.pod_limits(pod)
         if not changes and (bounds == self._bounds or not pod["spec"].get("resources") or not found.containers):
+            self._say_how_far(pod)
             return
+        self._under_way |= self._bounds not in (None, bounds)
+        self._say_how_far(pod)
         try:
             await self._tools.runtime.resize(found.uid, bounds, changes)
             self._under_way, self._bounds = bool(self.restarting), bounds
+            self._say_how_far(pod)
         except RuntimeFailure as failure:
             self._error = str(failure)
             self._look_again(RETRY_S)
+            if self._error != failed:
+                self._say(pod, "Warning", "Error", self._error)
 
     # -- what is told
+
+    def _say_how_far(self, pod: Object) -> None:
+        """Records an Event when a resize begins, and when it is complete."""
+        if self._under_way != self._begun:
+            self._begun = self._under_way
+            self._say(pod, "Normal", "Started" if self._begun else "Completed")
+
+    def _say(self, pod: Object, type_: str, what: str, error: str = "") -> None:
+        """Records an Event about a resize, in a kubelet's words: the resources of all containers, which they ask for or were given."""
+        summary: Object = {}
+        for part in ("initContainers", "containers"):
+            each = [{"name": c["name"], "resources": _in_order(c.get("resources") or {})} for c in pod["spec"].get(part) or ()]
+            summary.update({part: each} if each else {})
+        summary["generation"] = pod["metadata"].get("generation", 0)
+        summary.update({"error": error} if error else {})
+        words = what if what in ("Deferred", "Infeasible") else what.lower()
+        told = json.dumps(summary, separators=(",", ":"))
+        self._tools.events.record(of_pod(pod), type_, f"Resize{what}", f"Pod resize {words}: {told}"[:_MESSAGE_MOST])
 
     def conditions(self) -> List[Tuple[str, str, str]]:
         """Type, reason and message of the conditions that are true now."""
@@ -144,6 +171,11 @@ class Resizing:
             holds = self._bounds is None or self._bounds == containers.pod_limits(pod)
             actual = own if holds else ((pod.get("status") or {}).get("resources") or own)
             yield _POD, {"allocatedResources": own.get("requests") or {}, "resources": actual}
+
+
+def _in_order(resources: Object) -> Object:
+    """Returns the resources with their names in the order in which Go writes them."""
+    return {part: dict(sorted(resources[part].items())) for part in ("limits", "requests") if resources.get(part)}
 
 
 def _itself(pod: Object) -> Object:

@@ -1,5 +1,7 @@
 """A running pod is resized in place on the fake machine: at once, by a restart, later, or never."""
 
+import json
+
 import pytest
 
 from labctl.agent.runtime.interface import Limits
@@ -30,6 +32,11 @@ def told(node):
     return status.get("allocatedResources"), status.get("resources")
 
 
+def events(node):
+    """The Events about a resize, in their order: reason and message."""
+    return [(each["reason"], each["message"]) for each in node.api.events if each["reason"].startswith("Resize")]
+
+
 async def begun(node):
     await until(lambda: node.status.get("phase") == "Running")
     return node.container()
@@ -43,6 +50,11 @@ async def test_limits_change_while_the_container_runs(tmp_path):
         await until(lambda: told(node) == (LARGE["requests"], LARGE))
         assert node.container().id == first.id and node.container().limits == Limits(512, 100_000, 256 * MIB)
         await until(lambda: resizing(node) == {})
+        await until(lambda: [reason for reason, _ in events(node)] == ["ResizeStarted", "ResizeCompleted"])
+        (_, started), (_, completed) = events(node)
+        assert started.startswith("Pod resize started: {") and completed.startswith("Pod resize completed: {")
+        summary = json.loads(completed.partition(": ")[2])
+        assert summary["containers"] == [{"name": "c", "resources": LARGE}] and isinstance(summary["generation"], int)
 
 
 async def test_a_policy_of_restarting_is_kept_for_its_resource_alone(tmp_path):
@@ -73,6 +85,11 @@ async def test_what_does_not_fit_waits_and_says_so(tmp_path, others, reason):
         )
         ask(node, asked)
         await until(lambda: resizing(node) == {"PodResizePending": reason})
+        await until(lambda: events(node))
+        said, message = events(node)[0]
+        summary = json.loads(message.removeprefix(f"Pod resize {reason}: "))
+        assert said == f"Resize{reason}" and summary["error"].startswith("Node didn't have enough")
+        assert summary["containers"][0]["resources"] == asked
         assert node.container().limits == Limits(102, 20_000, 128 * MIB) and told(node) == (SMALL["requests"], SMALL)
         del tools.taken["another"]
         tools.allocatable = {"cpu": "4", "memory": "1Gi"}
@@ -86,6 +103,7 @@ async def test_a_limit_below_what_is_in_use_is_said_and_tried_again(tmp_path):
         node.machine.used[first.id] = 200 * MIB
         ask(node, SMALL)
         await until(lambda: resizing(node) == {"PodResizeInProgress": "Error"})
+        await until(lambda: [reason for reason, _ in events(node)] == ["ResizeStarted", "ResizeError"])
         assert told(node) == (SMALL["requests"], LARGE), "what was given, and what holds"
         node.machine.used.clear()
         node.worker.wake()

@@ -161,3 +161,9 @@ def test_every_kind_has_columns_for_an_empty_object() -> None:
     for kind in KINDS.values():
         for column in kind.columns:
             assert isinstance(column.cell(kind.view(), NOW_S), (str, int)), f"{kind.resource} {column.name}"
+
+
+def test_a_default_ingress_class_is_marked() -> None:
+    marked = {"ingressclass.kubernetes.io/is-default-class": "true"}
+    assert row("ingressclasses.networking.k8s.io", {"metadata": {"name": "a", "annotations": marked}})["Name"] == "a (default)"
+    assert row("ingressclasses.networking.k8s.io", {"metadata": {"name": "b"}})["Name"] == "b"

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import msgspec
 
 from labctl.resources import fields, names
-from labctl.resources.cells import AGE, NAME, NONE
+from labctl.resources.cells import AGE, NONE
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 
+IS_DEFAULT = "ingressclass.kubernetes.io/is-default-class"
 _SCOPES = ("Cluster", "Namespace")
 _PATH = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", re.ASCII)
 
@@ -28,6 +29,10 @@ class IngressClassSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 class IngressClass(Viewed, frozen=True, rename="camel", gc=False):
     spec: IngressClassSpec = IngressClassSpec()
+
+    @property
+    def is_default(self) -> bool:
+        return self.metadata.annotations.get(IS_DEFAULT) == "true"
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
@@ -87,6 +92,10 @@ def _parameters(class_: IngressClass, _now_s: float) -> str:
     return f"{parameters.kind}.{parameters.api_group}/{parameters.name}" if parameters.api_group else f"{parameters.kind}/{parameters.name}"
 
 
+def _name(class_: IngressClass, _now_s: float) -> str:
+    return f"{class_.metadata.name} (default)" if class_.is_default else class_.metadata.name
+
+
 KIND = Kind(
     group="networking.k8s.io",
     version="v1",
@@ -96,7 +105,7 @@ KIND = Kind(
     namespaced=False,
     view=IngressClass,
     columns=(
-        NAME,
+        Column("Name", _name, format="name", description="Name must be unique."),
         Column("Controller", lambda class_, _now: class_.spec.controller, description="The controller that carries its Ingresses out."),
         Column("Parameters", _parameters, description="An object with the controller's settings."),
         AGE,
