@@ -268,6 +268,8 @@ class Scheduler:
             parking = self._park(view, pod, message, answer.state.name)
             return Plan([*self._preempt(view, pod, answer), *parking.actions], parking.again_s)
         keeps = pod.status.nominated_node_name if "not eligible" in answer else ""
+        if situation.demand.devices:
+            answer = f"still not schedulable, {answer}"  # as the plugin of devices says, which looks for claims to free first
         return self._park(view, pod, f"{message} {answer}", keeps)
 
     def _refuse_everywhere(self, view: View, pod: Pod, problem: str) -> Plan:

@@ -154,7 +154,9 @@ def test_a_pod_that_needs_a_declared_feature_goes_only_where_it_is_declared(pict
 def test_a_pod_with_claims_for_devices_goes_nowhere(picture):
     picture.put(node("n1"))
     claims = {"containers": [{"name": "c"}], "resourceClaims": [{"name": "gpu", "resourceClaimName": "a"}]}
-    assert refused(picture, pending(picture, spec=claims)) == "0/1 nodes are available: 1 cannot allocate all claims."
+    assert (
+        refused(picture, pending(picture, spec=claims)) == "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable,"
+    )
 
 
 def test_a_rule_that_restarts_one_container_needs_no_declared_feature(picture):
