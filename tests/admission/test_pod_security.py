@@ -147,6 +147,8 @@ def test_a_level_is_as_of_its_release() -> None:
     sysctl = {"containers": [container()], "securityContext": {"sysctls": [{"name": "net.ipv4.tcp_rmem", "value": "1"}]}}
     assert found(Standard("baseline", 31), sysctl) == ["forbidden sysctls (net.ipv4.tcp_rmem)"]
     assert found(Standard("baseline", 32), sysctl) == []
+    idle = {"containers": [container()], "securityContext": {"sysctls": [{"name": "net.ipv4.tcp_slow_start_after_idle", "value": "0"}]}}
+    assert len(found(Standard("baseline", 36), idle)) == 1 and found(Standard("baseline", 37), idle) == []
     assert found(Standard("restricted", 7), {"containers": [container(securityContext={"runAsNonRoot": True, "runAsUser": 0})]}) == []
     rooted = {"hostUsers": False, "containers": [container(securityContext={**SAFE, "runAsNonRoot": False, "runAsUser": 0})]}
     assert found(RESTRICTED, rooted) == [] and len(found(Standard("restricted", 34), rooted)) == 2

@@ -99,6 +99,10 @@ def test_a_pod_that_was_to_go_and_stays_is_not_believed_for_ever():
         stamp = world.client.raw("pods", f"default/{name}")["metadata"]["creationTimestamp"]
         await world.client.patch(BUDGETS, "default/web", {"status": {"disruptedPods": {name: stamp}, "disruptionsAllowed": 0}}, "status")
         assert await allowed(world) == 0
+        with pytest.raises(ApiError) as refused:
+            await evict(world, pods(world)[1])
+        [cause] = refused.value.details["causes"]
+        assert cause["message"] == "The disruption budget web needs 2 healthy pods and has 2 currently"
         await asyncio.sleep(130)
         assert status(world).disruptions_allowed == 1 and not status(world).disrupted_pods
 
@@ -112,6 +116,11 @@ def test_pods_without_a_controller_have_no_share_to_count():
         await allowed(world)
         [said] = status(world).conditions
         assert (said.status, said.reason) == ("False", "SyncFailed")
+        await asyncio.sleep(10)
+        with pytest.raises(ApiError) as refused:
+            await evict(world, "bare")
+        why = f"The disruption budget web does not allow evicting pods currently because it failed sync: {said.message}"
+        assert refused.value.details["causes"] == [{"reason": "DisruptionBudget", "message": why}]
 
     lived(story)
 

@@ -145,6 +145,12 @@ def test_on_delete_changes_only_what_is_deleted():
         assert images(world) == ["busybox"] * 3
         await world.client.delete("pods", "default/db-1")
         await until(world, lambda: images(world) == ["busybox", "busybox:2", "busybox"])
+        assert of(world).status.current_revision != of(world).status.update_revision
+        await world.client.delete("pods", "default/db-0")
+        await world.client.delete("pods", "default/db-2")
+        await until(world, lambda: images(world) == ["busybox:2"] * 3 and all_good(world, 3))
+        await until(world, lambda: of(world).status.current_revision == of(world).status.update_revision)
+        assert of(world).status.current_replicas == 3
 
     lived(story)
 

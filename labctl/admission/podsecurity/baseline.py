@@ -28,6 +28,7 @@ _SYSCTLS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (27, (_IPV4 + "ip_local_reserved_ports",)),
     (29, tuple(_IPV4 + n for n in ("tcp_keepalive_time", "tcp_fin_timeout", "tcp_keepalive_intvl", "tcp_keepalive_probes"))),
     (32, (_IPV4 + "tcp_rmem", _IPV4 + "tcp_wmem")),
+    (37, (_IPV4 + "tcp_slow_start_after_idle", _IPV4 + "tcp_notsent_lowat")),
 )
 
 

@@ -223,7 +223,7 @@ def _status(stateful: StatefulSet, mine: Sequence[Pod], members: Members, histor
     staying = [pod for pod in counted if pod.metadata.deletion_timestamp is None]
     ready = sum(pod.ready for pod in counted)
     on_update = sum(pod.metadata.labels.get(REVISION_LABEL) == history.name for pod in staying)
-    done = on_update == ready == len(counted) == stateful.spec.replicas and stateful.spec.update_strategy.type == "RollingUpdate"
+    done = on_update == ready == len(counted) == stateful.spec.replicas  # whatever the strategy, since Kubernetes 1.37
     now = history.name if done else current
     status: dict[str, Any] = {
         "replicas": len(counted),

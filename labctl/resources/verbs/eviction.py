@@ -80,8 +80,7 @@ async def _take(ctx: Context, budget: PodDisruptionBudget, pod: Any, *, dry_run:
             raise _refused(budget, f"The disruption budget {metadata.name} is still being processed by the server.", retry_s=10)
         allowed = status.get("disruptionsAllowed", 0)
         if allowed <= 0:
-            needed, current = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
-            raise _refused(budget, f"The disruption budget {metadata.name} needs {needed} healthy pods and has {current} currently")
+            raise _refused(budget, _why(metadata.name, status))
         disrupted = status.setdefault("disruptedPods", {})
         if len(disrupted) > _MOST_DISRUPTED:
             raise failures.forbidden(kind, metadata.name, "DisruptedPods map too big - too many evictions not confirmed by PDB controller")
@@ -111,6 +110,19 @@ async def _mark(ctx: Context, kind: Kind, pod: Any, wanted: DeleteOptions) -> De
 
     written = await rewrite(ctx, kind, metadata.namespace, metadata.name, marked, WriteOptions(SYSTEM), subresource="status")
     return replace(wanted, precondition_resource_version=str(written.entry.revision)) if asked and done and written.entry else wanted
+
+
+def _why(name: str, status: Object) -> str:
+    """Tell why the budget allows no disruption. The numbers mean nothing where they could not be counted, and nothing where there are enough."""
+    found: Object = next((one for one in status.get("conditions") or () if one["type"] == "DisruptionAllowed"), {})
+    said = found.get("message", "") if found.get("status") == "False" else ""
+    refuses = f"The disruption budget {name} does not allow evicting pods currently"
+    needed, current = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+    if said and found["reason"] == "SyncFailed":
+        return f"{refuses} because it failed sync: {said}"
+    if current <= needed:
+        return f"The disruption budget {name} needs {needed} healthy pods and has {current} currently"
+    return f"{refuses} ({found['reason']}): {said}" if said else refuses
 
 
 def _refused(budget: PodDisruptionBudget, why: str, retry_s: int = 0) -> ApiError:

@@ -102,6 +102,15 @@ def test_a_node(ready: str, cordoned: bool, word: str) -> None:
     assert (cells["Status"], cells["Roles"], cells["Arch"]) == (word, "edge,worker", "arm64")
 
 
+def test_a_definition() -> None:
+    versions = [{"name": "v1", "served": True}, {"name": "v1beta1", "served": True}, {"name": "v1alpha1", "served": False}]
+    cells = row(
+        "customresourcedefinitions.apiextensions.k8s.io", {"spec": {"group": "g.example", "scope": "Cluster", "versions": versions}}
+    )
+    assert list(cells) == ["Name", "Group", "Scope", "Versions", "Created At"]
+    assert (cells["Group"], cells["Scope"], cells["Versions"]) == ("g.example", "Cluster", "v1,v1beta1")
+
+
 def test_a_controller() -> None:
     template = {"spec": {"containers": [{"name": "a", "image": "one"}, {"name": "b", "image": "two"}]}}
     kind = KINDS["replicationcontrollers"]

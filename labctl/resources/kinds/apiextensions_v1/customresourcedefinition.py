@@ -313,6 +313,10 @@ def _spec_defaults(spec: Object) -> None:
         version.setdefault("storage", False)
 
 
+def _served(view: CustomResourceDefinition, _now_s: float) -> str:
+    return ",".join(version.name for version in view.spec.versions if version.served)
+
+
 KIND = Kind(
     group="apiextensions.k8s.io",
     version="v1",
@@ -325,6 +329,9 @@ KIND = Kind(
     categories=("api-extensions",),
     columns=(
         NAME,
+        Column("Group", lambda view, _now: view.spec.group, description="The group of its objects."),
+        Column("Scope", lambda view, _now: view.spec.scope, description="Namespaced or Cluster."),
+        Column("Versions", _served, description="The versions that are served."),
         Column("Created At", lambda view, _now: view.metadata.creation_timestamp or "", type="date", description="When it was made."),
     ),
     subresources=(Subresource("status", ("get", "patch", "update")),),
