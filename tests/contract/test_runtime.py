@@ -650,10 +650,15 @@ async def test_containers_of_a_pod_of_its_own_users_share_its_namespaces_and_sta
         assert (await ended(runtime, heard, "u1", "app")).exit_code == 137
     assert (await runtime.start(spec(attempt=1))).state is State.RUNNING
     await runtime.open(sandbox("u2", own_users=True, share_pid=True))
-    both = [await runtime.start(spec(name, uid="u2")) for name in ("one", "two")]
+    free = {"capabilities": ALL_CAPABILITIES, "privileged": True}
+    both = [await runtime.start(spec(name, uid="u2", **free)) for name in ("one", "two")]
     assert len({os.readlink(f"/proc/{each.pid}/ns/pid") for each in both}) == 1
-    ran = await runtime.run(both[0].id, ["sh", "-c", "cat /proc/2/cmdline /proc/3/cmdline"], timeout_s=5)
-    assert ran.output == b"sleep\x001000\x00" * 2
+    script = "cat /proc/2/cmdline /proc/3/cmdline; ls -lnd /proc/1; mount -t proc p /tmp"
+    ran = await runtime.run(both[0].id, ["sh", "-c", script], timeout_s=5)
+    sleeping = b"sleep\x001000\x00" * 2
+    assert ran.output.startswith(sleeping) and ran.output[len(sleeping) :].split()[2] == b"0" and ran.status == 0, ran.output
+    await runtime.close("u2")
+    assert not [pid for pid in linux.processes_with(b"unshare") if linux.start_ticks(pid)]
 
 
 @pytest.mark.skipif(not room.is_inside(), reason="about real mounts")

@@ -10,12 +10,15 @@ import contextlib
 import os
 import signal
 import subprocess
-from typing import Callable, List, Mapping
+import time
+from typing import Callable, List, Mapping, Sequence, Tuple
 
 from .. import linux
+from . import userns
 from .interface import ContainerSpec, RuntimeFailure, Sandbox, State
 from .records import Records, read_json, write_json
 
+_START_S = 5.0
 _HOLDER = ("/bin/sh", "-c", "trap '' CHLD TERM INT HUP; exec sleep infinity")
 
 
@@ -31,24 +34,47 @@ def hold(folder: str, adopt: Callable[[int], None]) -> None:
         return
     release(folder)
     os.makedirs(folder, exist_ok=True)
+    users = os.path.join(folder, "user")
+    starter, pid = _start_of_own_users(users) if os.path.exists(users) else _start()
+    for each in {starter, pid}:
+        adopt(each)
+    write_json(os.path.join(folder, "holder.json"), {"pid": pid, "ticks": linux.start_ticks(pid), "starter": starter})
+    userns.hold(f"/proc/{pid}/ns/pid", os.path.join(folder, "pid"))
+
+
+def _start() -> Tuple[int, int]:
+    """Return who started the first process of a new namespace, which is the process itself, and that process."""
     started: List[int] = []
 
     def work() -> None:
         linux.unshare(linux.CLONE_NEWPID)  # of this thread's children; the thread itself stays and ends
-        process = subprocess.Popen(
-            _HOLDER, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/"
-        )
-        process.returncode = 0  # nobody waits for it through this object
-        started.append(process.pid)
+        started.append(_run(_HOLDER))
 
     linux.in_own_thread("processes", work)
-    pid = started[0]
-    adopt(pid)
-    write_json(os.path.join(folder, "holder.json"), {"pid": pid, "ticks": linux.start_ticks(pid)})
-    path = os.path.join(folder, "pid")
-    with open(path, "w"):
-        pass
-    linux.mount(f"/proc/{pid}/ns/pid", path, None, linux.MS_BIND)
+    return started[0], started[0]
+
+
+def _start_of_own_users(users: str) -> Tuple[int, int]:
+    """The same for a namespace that belongs to the users of the namespace at `users`: only a program of one thread can become one of them. Raises OSError."""
+    starter = _run(["nsenter", f"--user={users}", "--", "unshare", "--pid", "--fork", "--", *_HOLDER])
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until and linux.start_ticks(starter):
+        found = [int(name) for name in os.listdir("/proc") if name.isdigit() and linux.parent(int(name)) == starter]
+        if found:
+            return starter, found[0]
+        time.sleep(0.002)
+    with contextlib.suppress(OSError):
+        os.kill(starter, signal.SIGKILL)
+        os.waitpid(starter, 0)
+    raise OSError("the first process of the pod did not start")
+
+
+def _run(argv: Sequence[str]) -> int:
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/"
+    )
+    process.returncode = 0  # nobody waits for it through this object
+    return process.pid
 
 
 def release(folder: str) -> None:
@@ -59,7 +85,7 @@ def release(folder: str) -> None:
             os.kill(record["pid"], signal.SIGKILL)
     if record is not None:
         with contextlib.suppress(ChildProcessError, OSError):  # an agent that did not start it is not its parent
-            os.waitpid(record["pid"], 0)
+            os.waitpid(record.get("starter", record["pid"]), 0)
         os.unlink(os.path.join(folder, "holder.json"))
     linux.unmount(os.path.join(folder, "pid"))
 
