@@ -309,7 +309,7 @@ async def test_versions_differ_in_name_only(api: ApiServer) -> None:
     seen = json.loads(await ok(api, "get", "widgets.v1beta1.example.com", "w", "-o", "json"))
     assert seen["apiVersion"] == "example.com/v1beta1" and seen["spec"]["size"] == 3
     ran = await api.kubectl("get", "widgets.v1beta1.example.com")
-    assert "example.com/v1beta1 Widget is deprecated" in ran.err
+    assert "example.com/v1beta1 Widget is deprecated; use example.com/v1 Widget" in ran.err
 
 
 async def test_a_default_that_comes_later_is_read_from_old_objects(api: ApiServer) -> None:

@@ -20,7 +20,13 @@ from labctl.resources.custom.schema import Node, drop_nulls, fill
 from labctl.resources.custom.validate import validate
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import KEEPS_METADATA, Column, FieldError, Kind, Object, ScalePaths, Subresource
-from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CustomResourceDefinition, PrinterColumn, Version
+from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import (
+    CustomResourceDefinition,
+    CustomResourceDefinitionSpec,
+    PrinterColumn,
+    Version,
+)
+from labctl.resources.registry import version_rank
 from labctl.resources.webhooks import NoWebhooks, Webhooks
 
 _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
@@ -74,7 +80,7 @@ def _kind(definition: CustomResourceDefinition, version: Version, node: Node, co
         scale=_scale(version),
         definitions=definitions(spec.group, version.name, names.kind, msgspec.json.decode(version.schema.schema)),
         slow=node.dear,
-        deprecated=_deprecation(spec.group, version, names.kind),
+        deprecated=_deprecation(spec, version, names.kind),
         leaving=definition.metadata.deletion_timestamp is not None,
     )
 
@@ -96,10 +102,16 @@ def _finalizers(new: Object, old: Object | None) -> Iterator[str]:
             )
 
 
-def _deprecation(group: str, version: Version, kind: str) -> str:
+def _deprecation(spec: CustomResourceDefinitionSpec, version: Version, kind: str) -> str:
+    """Return what those who use a version are warned of; empty if it is not deprecated. If its author wrote nothing, the best version that is not is named."""
     if not version.deprecated:
         return ""
-    return version.deprecation_warning or f"{group}/{version.name} {kind} is deprecated"
+    if version.deprecation_warning:
+        return version.deprecation_warning
+    rank = version_rank(version.name)
+    better = [each.name for each in spec.versions if each.served and not each.deprecated and version_rank(each.name) < rank]
+    instead = f"; use {spec.group}/{min(better, key=version_rank)} {kind}" if better else ""
+    return f"{spec.group}/{version.name} {kind} is deprecated{instead}"
 
 
 def _subresources(version: Version) -> tuple[tuple[Subresource, ...], bool]:

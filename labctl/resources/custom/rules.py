@@ -17,7 +17,7 @@ import msgspec
 from labctl.resources import fields
 from labctl.resources.cel.expressions import CompileError, Environment, EvaluationError, Expression
 from labctl.resources.cel.types import Type, Types
-from labctl.resources.custom.correlate import ABSENT, items_before
+from labctl.resources.custom.correlate import ABSENT, in_order_of, items_before
 from labctl.resources.custom.schema import Node, escaped
 from labctl.resources.custom.values import native
 from labctl.resources.kind import FieldError
@@ -27,6 +27,8 @@ BUDGET_S = 1.0
 
 _LINE = re.compile(r"<input>:(\d+):")
 _OPTIONAL = "cel.bind(oldSelf, dyn(oldSelves.size() == 0 ? optional.none() : optional.of(oldSelves[0])),\n"
+_ORDERS = re.compile(r"\[|\b(?:indexOf|lastIndexOf|join|isSorted|first|last|slice|reverse|transform\w+)\b|,\s*\w+\s*,")
+"""A rule with these may look at an item's place, so it sees lists in the order that they have; two variables of a loop are one."""
 _OLD = re.compile(r"\boldSelf\b")
 _FIELD = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_]*)|\[['"]([^'"]+)['"]\]""")
 
@@ -39,6 +41,7 @@ class Rule(msgspec.Struct, frozen=True):
     message: Expression | None
     reads_old: bool
     optional: bool
+    orders: bool  # whether it may look at the order of a list's items
 
     @property
     def transition(self) -> bool:
@@ -51,7 +54,7 @@ def compile_rule(node: Node, said: Mapping[str, Any]) -> Rule:
     text, message, optional = said.get("rule", ""), said.get("messageExpression"), bool(said.get("optionalOldSelf"))
     rule = compile_stored(text, "bool", optional=optional)
     says = compile_stored(message, "string", optional=optional) if message else None
-    return Rule(rule, said, says, reads_old(text), optional)
+    return Rule(rule, said, says, reads_old(text), optional, _ORDERS.search(text) is not None)
 
 
 def compile_stored(text: str, wanted: str, *, optional: bool) -> Expression:
@@ -154,6 +157,7 @@ class _Judge:
         if node.checked is None:
             node.checked = [compile_rule(node, said) for said in node.rules]
         seen, before = native(node, value), ABSENT if old is ABSENT or old is None else native(node, old)
+        ordered = before if before is ABSENT or not node.keyed else native(node, in_order_of(node, value, old))
         for rule in node.checked:
             if (rule.transition and before is ABSENT) or (same and not rule.reads_old):
                 continue
@@ -162,7 +166,7 @@ class _Judge:
                 why = "validation failed due to running out of cost budget, no further validation rules will be run"
                 yield fields.invalid(path or "<nil>", node.type, why)
                 return
-            yield from _asked(rule, node, seen, before, path)
+            yield from _asked(rule, node, seen, before if rule.orders else ordered, path)
 
 
 def _asked(rule: Rule, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldError]:

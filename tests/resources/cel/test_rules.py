@@ -197,3 +197,33 @@ print(time.process_time() - begun)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 10
+
+
+UNORDERED = [
+    ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "set"}, ["a", "b"], ["b", "a"], ["a", "c"]),
+    (
+        {
+            "type": "array",
+            "items": {**struct(k=TEXT, v=NUMBER), "required": ["k"]},
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["k"],
+        },
+        [{"k": "a", "v": 1}, {"k": "b", "v": 2}],
+        [{"k": "b", "v": 2}, {"k": "a", "v": 1}],
+        [{"k": "b", "v": 3}, {"k": "a", "v": 1}],
+    ),
+]
+
+
+@pytest.mark.parametrize(("list_", "old", "moved", "changed"), UNORDERED)
+def test_the_order_of_a_set_makes_no_difference_between_old_and_new(list_: Any, old: Any, moved: Any, changed: Any) -> None:
+    whole = schema(struct(l=list_, a=NUMBER), {"rule": "self.l == oldSelf.l", "message": "immutable"})
+    assert told(whole, {"l": moved, "a": 2}, {"l": old, "a": 1}) == []
+    assert told(whole, {"l": changed}, {"l": old}) == ['spec: Invalid value: "object": immutable']
+    assert told(whole, {"l": old[:1]}, {"l": old}) == ['spec: Invalid value: "object": immutable']
+    placed = schema(struct(l=list_), {"rule": "self.l[0] == oldSelf.l[0]", "message": "first"})
+    assert told(placed, {"l": moved}, {"l": old}) == ['spec: Invalid value: "object": first']
+    whole = schema({**struct(l=list_), "x-kubernetes-validations": []}, {"rule": "self == oldSelf", "message": "immutable"})
+    assert told(whole, {"l": moved}, {"l": old}) == []
+    plain = schema(struct(l={**list_, "x-kubernetes-list-type": "atomic", "x-kubernetes-list-map-keys": None}), "self.l == oldSelf.l")
+    assert told(plain, {"l": moved}, {"l": old}) != []

@@ -58,3 +58,19 @@ def test_what_a_status_makes_of_the_root_is_judged_whenever_it_comes() -> None:
 def test_all_else_of_a_version_is_judged_every_time() -> None:
     stored = definition({"type": "object"}, additionalPrinterColumns=[{"name": "N", "type": "nothing", "jsonPath": ".spec"}])
     assert len(wrong(stored, stored)) == 1 and "additionalPrinterColumns[0].type" in wrong(stored, stored)[0]
+
+
+def test_a_rule_that_was_stored_with_wrong_types_is_no_reason_to_refuse_another_change() -> None:
+    """An earlier labctl took such rules; what Kubernetes' own newer versions would refuse may stay there, too."""
+
+    def ruled(rule: str, **more: Any) -> dict[str, Any]:
+        number = {"type": "integer", "x-kubernetes-validations": [{"rule": rule, "messageExpression": "self"}]}
+        return definition({"type": "object", "properties": {"a": number, **more}})
+
+    said = "".join(wrong(ruled("self == 'x'"), None))
+    assert "found no matching overload for '_==_' applied to '(int, string)'" in said
+    assert "messageExpression must evaluate to a string" in "".join(wrong(ruled("self == 1"), None))
+    assert wrong(ruled("self == 'x'", b={"type": "string"}), ruled("self == 'x'")) == []
+    assert "'(int, string)'" in "".join(wrong(ruled("self == 'y'"), ruled("self == 'x'")))
+    fitted = definition({"type": "object", "properties": {"a": {"type": "string", "x-kubernetes-validations": [{"rule": "self == 'x'"}]}}})
+    assert "'(int, string)'" in "".join(wrong(ruled("self == 'x'"), fitted)), "the rule is as it was, but not its type"
