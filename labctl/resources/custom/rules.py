@@ -16,6 +16,7 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.cel.expressions import CompileError, Environment, EvaluationError, Expression
+from labctl.resources.cel.tree import names, walk
 from labctl.resources.cel.types import Type, Types
 from labctl.resources.custom.correlate import ABSENT, in_order_of, items_before
 from labctl.resources.custom.schema import Node, escaped
@@ -26,6 +27,8 @@ BUDGET_S = 1.0
 """How long all rules about one object may take; a rule that is estimated to be dear is refused with its definition (schemarules.py)."""
 
 _LINE = re.compile(r"<input>:(\d+):")
+NO_TYPE = "unable to convert structural schema to CEL declarations"
+"""What a real server says of a rule about a value of which its schema says nothing."""
 _OPTIONAL = "cel.bind(oldSelf, dyn(oldSelves.size() == 0 ? optional.none() : optional.of(oldSelves[0])),\n"
 _ORDERS = re.compile(r"\[|\b(?:indexOf|lastIndexOf|join|isSorted|first|last|slice|reverse|transform\w+)\b|,\s*\w+\s*,")
 """A rule with these may look at an item's place, so it sees lists in the order that they have; two variables of a loop are one."""
@@ -54,7 +57,7 @@ def compile_rule(node: Node, said: Mapping[str, Any]) -> Rule:
     text, message, optional = said.get("rule", ""), said.get("messageExpression"), bool(said.get("optionalOldSelf"))
     rule = compile_stored(text, "bool", optional=optional)
     says = compile_stored(message, "string", optional=optional) if message else None
-    return Rule(rule, said, says, reads_old(text), optional, _ORDERS.search(text) is not None)
+    return Rule(rule, said, says, reads_old(rule, optional=optional), optional, _ORDERS.search(text) is not None)
 
 
 def compile_stored(text: str, wanted: str, *, optional: bool) -> Expression:
@@ -81,9 +84,7 @@ def compile_checked(type_: TypeMaker, text: str, wanted: str, *, optional: bool)
     types = Types()
     seen = type_(types)
     if seen is None:
-        if refused is not None:
-            raise refused
-        return found
+        raise refused or CompileError(NO_TYPE)
     variables = {"self": seen, "oldSelves": types.list_of(seen)} if optional else {"self": seen, "oldSelf": seen}
     if problem := found.mistyped(types, variables, wanted, len(_OPTIONAL) if optional else 0):
         raise CompileError(_line_before(problem) if optional else problem)
@@ -94,8 +95,11 @@ TypeMaker = Callable[[Types], Type | None]
 """Makes the type of `self`; None if the schema does not say what it is."""
 
 
-def reads_old(text: str) -> bool:
-    return _OLD.search(text) is not None
+def reads_old(rule: Expression, *, optional: bool) -> bool:
+    """Tell whether a rule reads `oldSelf`: not a field or a text that is called so."""
+    if not _OLD.search(rule.text[len(_OPTIONAL) if optional else 0 :]):
+        return False
+    return sum(names(node, "oldSelf") for node in walk(rule.tree)) > int(optional)  # what binds the variable has it once
 
 
 def _compiled(text: str, wanted: str, optional: bool) -> Expression:

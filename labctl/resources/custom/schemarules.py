@@ -11,9 +11,10 @@ from labctl.resources import fields
 from labctl.resources.cel.estimate import MOST_SIZE, Made, UndefinedField, estimate
 from labctl.resources.cel.expressions import CompileError, Expression
 from labctl.resources.cel.shapes import Shape
+from labctl.resources.cel.types import Types
 from labctl.resources.custom import fieldpaths
 from labctl.resources.custom.decltypes import declared_type
-from labctl.resources.custom.rules import compile_checked, compile_stored, reads_old
+from labctl.resources.custom.rules import NO_TYPE, compile_checked, compile_stored, reads_old
 from labctl.resources.custom.schema import Node, escaped
 from labctl.resources.kind import FieldError
 
@@ -153,7 +154,15 @@ class _Look:
         if not node.checks:
             return
         often = times if times is not None else MOST_SIZE // (_smallest(node) + 1)
-        for number, said in enumerate(node.rules):
+        seen = (
+            not node.rules
+            or declared_type(Types(), node, root=root) is not None
+            or all(said.get("rule") in self._misfits for said in node.rules)
+        )
+        if not seen:
+            why = f"Internal error: internal error: failed to construct type information for x-kubernetes-validations rules: {NO_TYPE}"
+            yield FieldError(f"{path}.x-kubernetes-validations", "InternalError", why)
+        for number, said in enumerate(node.rules if seen else ()):
             yield from self._rule(f"{path}.x-kubernetes-validations[{number}]", node, said, often, lost, root)
         inside = lost or (path if node.map_type == "atomic" else "")
         for name, child in node.properties.items():
@@ -173,7 +182,7 @@ class _Look:
         if isinstance(rule, FieldError):
             yield rule
             return
-        old = reads_old(said["rule"])
+        old = reads_old(rule, optional=bool(said.get("optionalOldSelf")))
         if old and lost:
             yield fields.invalid(
                 f"{path}.rule", said["rule"], f"oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}"

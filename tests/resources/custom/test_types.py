@@ -333,6 +333,26 @@ def test_what_was_stored_before_types_were_checked_is_no_reason_to_refuse_anothe
     assert NO_OVERLOAD in refused(vals(INT), "self.val1 == 'a'", [fitted])  # it is the schema that is wrong now
 
 
+@pytest.mark.parametrize("schema", [ANYTHING, items(ANYTHING), mapping(ANYTHING)])
+def test_a_rule_about_what_has_no_type_is_refused(schema):
+    ruled = struct(p={**schema, "x-kubernetes-validations": [{"rule": "self.a == 1"}]})
+    [error] = rule_problems("s", ruled)
+    assert error.field == "s.properties[p].x-kubernetes-validations" and error.message.startswith(
+        "Internal error: internal error: failed to construct"
+    )
+    assert rule_problems("s", ruled, [ruled]) == []
+
+
+def test_a_rule_reads_oldself_only_if_it_does():
+    child = {**struct(oldSelf=TEXT), "x-kubernetes-validations": [{"rule": "self.oldSelf != 'oldSelf'"}]}
+    assert rule_problems("s", short(struct(l=items(child)))) == []
+    child["x-kubernetes-validations"] = [{"rule": "self.oldSelf != oldSelf.oldSelf"}]
+    assert "uncorrelatable" in rule_problems("s", short(struct(l=items(child))))[0].message
+    unused = {"rule": "self.oldSelf != 'oldSelf'", "optionalOldSelf": True}
+    assert "may not be set if oldSelf is not used in rule" in refused(struct(oldSelf=TEXT), unused)
+    assert refused(struct(oldSelf=TEXT), {"rule": "!oldSelf.hasValue()", "optionalOldSelf": True}) == ""
+
+
 def test_types_of_any_size_are_compared_in_bounded_time():
     depth = 14
     binds = "".join(f"cel.bind(a{level}, {{a{level - 1}: a{level - 1}}}, " for level in range(1, depth))
