@@ -75,8 +75,6 @@ lastIndexOf             list(T).(T) -> int | string.(string) -> int | string.(st
 optional.of             (V) -> optional(V)
 optional.ofNonZeroValue (V) -> optional(V)
 optional.none           () -> optional(V)
-optional.unwrap         (list(optional(V))) -> list(V)
-unwrapOpt               list(optional(V)).() -> list(V)
 hasValue                optional(V).() -> bool
 value                   optional(V).() -> V
 or                      optional(V).(optional(V)) -> optional(V)

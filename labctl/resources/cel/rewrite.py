@@ -4,6 +4,8 @@
     format.dns1123Label().validate(x)   format.dns1123Label().validate(x)[?0]    the function returns a list, of which an optional is taken
     [1, 2].indexOf(2)                [1, 2]._indexOf(2)                          the library's own indexOf is for strings only
     m.transformMap(k, v, v + 1)      m.transformList(k, v, [dyn(k), dyn(v + 1)])._mapped()    the library's own has no function behind it
+    l.unwrapOpt()                    l.filter(_o, _o.hasValue()).map(_o, _o.value())      the library has no such function
+    [1, ?self.x[?0]]                 [1, ?optional.none().or(self.x[?0])]    the library's checker must know that it is an optional
     string(ip(x))                    _string(ip(x))                       the library's own is for its own types only
     lists.range(3)                   _range(3)                            the library's own makes lists of any size
     self.share <= 1                  self.share <= dyn(1)                        where share is a double (see numbers_apart)
@@ -33,12 +35,14 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_PERHAPS = re.compile(r"[\w`]\s*\{|validate|named|ndexOf|transformMap|lists|string\s*\(\s*(?:ip|cidr)\b")
+_PERHAPS = re.compile(r"[\w`]\s*\{|validate|named|ndexOf|transformMap|lists|unwrap|[\[,{]\s*\?|string\s*\(\s*(?:ip|cidr)\b")
 _MAPPED = {"transformMap": "._mapped()", "transformMapEntry": "._merged()"}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?u?"
 _WHOLE_NUMBER = re.compile(_NUMBER)
 _AFTER, _BEFORE = re.compile(rf"(?:<=|>=|<|>)\s*(-?{_NUMBER})(?![\w.])"), re.compile(rf"(?<![\w.])({_NUMBER})\s*\Z")
+_UNWRAPPED = ".filter(_o, _o.hasValue()).map(_o, _o.value())"
 _RENAMED = {"indexOf": "_indexOf", "lastIndexOf": "_lastIndexOf"}
+_KEY, _VALUE = "key", "value"
 _CLOSED_BY = {")": "(", "]": "[", "}": "{"}
 MESSAGE = ""
 """The key under which a message's map keeps the message's name: no field is called so."""
@@ -157,6 +161,7 @@ class _Rewriter:
         self._edits: list[Edit] = []
         self._open: list[_Open] = []
         self._commas: list[int] = []  # where the last comma of each open bracket ends
+        self._optionals: list[str] = []  # of each open bracket: whether an optional item or value is being read
 
     def edits(self) -> list[Edit]:
         for number, token in enumerate(self._tokens):
@@ -168,6 +173,11 @@ class _Rewriter:
                 return []
             elif token.text == "," and self._commas:
                 self._commas[-1] = token.start + 1
+                self._optional_ended(token)
+            elif token.text == "?":
+                self._optional(number, token)
+            elif token.text == ":" and self._optionals and self._optionals[-1] == _KEY:
+                self._optional_begun(token.start + 1)
         return [] if self._open else self._edits
 
     def _text(self, number: int) -> str:
@@ -181,6 +191,9 @@ class _Rewriter:
             self._replace(token, _RENAMED[token.text])
         elif after == "(" and before == "." and token.text in _MAPPED:
             self._replace(token, "transformList")
+        elif token.text == "unwrapOpt" and before == "." and [self._text(number + step) for step in (1, 2)] == ["(", ")"]:
+            begin, end = self._tokens[number - 1].start, self._tokens[number + 2].start + 1
+            self._edits.append(Edit(begin, end - begin, _UNWRAPPED))
         elif token.text == "lists" and [self._text(number + step) for step in (1, 2, 3)] == [".", "range", "("] and before != ".":
             end = self._tokens[number + 2]
             self._edits.append(Edit(token.start, end.start + len(end.text) - token.start, "_range"))
@@ -189,6 +202,7 @@ class _Rewriter:
 
     def _opened(self, number: int, token: _Token) -> None:
         self._commas.append(-1)
+        self._optionals.append("")
         loop = self._text(number - 1) if token.text == "(" and self._text(number - 2) == "." else ""
         if loop in _MAPPED:
             self._open.append(_Open("(", _MAPPED[loop], key=self._text(number + 1) if loop == "transformMap" else ""))
@@ -204,12 +218,38 @@ class _Rewriter:
     def _closed(self, token: _Token) -> bool:
         if not self._open or self._open[-1].sign != _CLOSED_BY[token.text]:
             return False
+        self._optional_ended(token)
+        self._optionals.pop()
         comma, closed = self._commas.pop(), self._open.pop()
         if closed.key and comma >= 0:
             self._edits += (Edit(comma, 0, f"[dyn({closed.key}), dyn("), Edit(token.start, 0, ")]"))
         if closed.after:
             self._edits.append(Edit(token.start + 1, 0, closed.after))
         return True
+
+    def _optional(self, number: int, token: _Token) -> None:
+        """Look at a question mark: before an item of a list or a key of a map it says that there may be none."""
+        before = self._text(number - 1)
+        if not self._open or self._open[-1].message or before not in ("[", "{", ","):
+            return
+        sign = self._open[-1].sign
+        if sign == "{":
+            self._optionals[-1] = _KEY
+        elif sign == "[" and not (before == "[" and self._is_operand(number - 2)):
+            self._optional_begun(token.start + 1)
+
+    def _optional_begun(self, place: int) -> None:
+        self._edits.append(Edit(place, 0, "optional.none().or("))
+        self._optionals[-1] = _VALUE
+
+    def _optional_ended(self, token: _Token) -> None:
+        if self._optionals[-1] == _VALUE:
+            self._edits.append(Edit(token.start, 0, ")"))
+        self._optionals[-1] = ""
+
+    def _is_operand(self, number: int) -> bool:
+        """Tell whether what ends here has items, so that a bracket after it is an index."""
+        return number >= 0 and (self._tokens[number].kind == "string" or self._is_name(number) or self._text(number) in (")", "]", "}"))
 
     def _is_name(self, number: int) -> bool:
         return number >= 0 and self._tokens[number].kind == "name" and self._text(number) != "in"

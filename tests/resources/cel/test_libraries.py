@@ -62,6 +62,8 @@ TRUE = [
     "semver('v1.0', true) == semver('1.0.0') && isSemver('01.2', true) && !isSemver('01.2') && !isSemver('x', true)",
     "!isSemver('v1.0-rc', true) && semver('v01.02.03-rc.1', true) == semver('1.2.3-rc.1') && semver('000.1', true) == semver('0.1.0')",
     "jsonpatch.escapeKey('a/b~c') == 'a~1b~0c'",
+    "[optional.of(1), optional.none()].unwrapOpt() == [1] && ['a', ?object.l[?0], ?object.l[?9], 'b'] == ['a', object.l[0], 'b']",
+    "{'a': 1, ?'b': optional.of(2), ?'c': object.?nope} == {'a': 1, 'b': 2} && [object.l.size() > 1 ? 1 : 2, 3].size() == 2",
     "sign(quantity('-1')) == -1 && quantity('2').sign() == 1",
     "string(ip('::0:1')) == '::1' && string(cidr('10.1.0.0/8').masked()) == '10.0.0.0/8' && string( cidr('10.0.0.0/8').prefixLength()) == '8'",
     "[3, 1, 2].sort() == [1, 2, 3] && ['bb', 'a'].sortBy(x, size(x)) == ['a', 'bb'] && [1, 1].distinct() == [1] && [1, 2].reverse() == [2, 1]",

@@ -178,7 +178,8 @@ FITS = [
         self.m[?'k'].optFlatMap(v, self.m[?v]).hasValue()
         optional.ofNonZeroValue(1).hasValue() && optional.ofNonZeroValue(null) == optional.none() && optional.ofNonZeroValue([]) == optional.none()
         {?'k': optional.none(), 'k2': 'v2'} == {'k2': 'v2'} && ['a', ?optional.of('v'), 'c'] == ['a', 'c']
-        ['a', ?optional.of(self.l[0])] == ['a']"""),
+        ['a', ?self.m[?'x'], self.l[0], ?self.l[?1], 'b'] == ['a'] && {'a': 'b', ?'c': self.m[?'x'], ?self.l[0]: self.?present.?text} == self.m
+        [self.l[?0], self.m[?'x']].unwrapOpt() == ['a'] && [self.m[?'x'] == optional.none() ? 1 : 2, self.l.size()].size() == 2"""),
     (vals(TEXT, TEXT), r"""
         isQuantity(self.val1) && quantity(self.val2) == quantity("0.2G") && quantity(self.val1).isLessThan(quantity("100M"))
         quantity(self.val2).compareTo(quantity("0.2G")) == 0 && quantity("50k").add(quantity(self.val1)).sub(20) == quantity("50.02k")
