@@ -195,8 +195,8 @@ class _Rewriter:
             begin, end = self._tokens[number - 1].start, self._tokens[number + 2].start + 1
             self._edits.append(Edit(begin, end - begin, _UNWRAPPED))
         elif token.text == "lists" and [self._text(number + step) for step in (1, 2, 3)] == [".", "range", "("] and before != ".":
-            end = self._tokens[number + 2]
-            self._edits.append(Edit(token.start, end.start + len(end.text) - token.start, "_range"))
+            last = self._tokens[number + 2]
+            self._edits.append(Edit(token.start, last.start + len(last.text) - token.start, "_range"))
         elif token.text == "string" and after == "(" and before != "." and self._text(number + 2) in ("ip", "cidr"):
             self._replace(token, "_string")
 
