@@ -150,7 +150,9 @@ def test_what_can_not_be_had_is_said(cluster, made):
 def test_users_stay_a_pods_own_through_its_agents_and_its_machines_end(cluster, made):
     made(pod("one"), pod("two", shareProcessNamespace=True))
     before = {name: first_user(cluster, name) for name in ("one", "two")}
-    assert said(cluster, "two", "stat -c %u /proc/1; cat /proc/1/cmdline").startswith("0\nsleep"), "what holds its processes is its own root's"
+    assert said(cluster, "two", "stat -c %u /proc/1; cat /proc/1/cmdline").startswith("0\nsleep"), (
+        "what holds its processes is its own root's"
+    )
     cluster.labctl("fault", "kill-process", "minion-1", "-p", "process=agent")
     made(pod("three"))
     assert {name: first_user(cluster, name) for name in before} == before
