@@ -111,3 +111,19 @@ def _command_line(pid: str) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+IN_A_CHROOT = 'mkdir -p "$0" && mount --rbind / "$0" && exec chroot "$0" sh -c \'cd "$0" && exec "$@"\' "$PWD" "$@"'
+ENTERED = "import ctypes, os; print(ctypes.CDLL(None).setns(os.open('/proc/self/ns/mnt', 0), 0x20000), open('/etc/hostname').read())"
+
+
+def test_a_chroot(lab, images, tmp_path):
+    """There a process's root is not its mount namespace's. Who enters a machine's namespace must stand in the machine, as `kubectl exec` and root on it do."""
+    inside = ("unshare", "--mount", "--propagation", "private", "sh", "-c", IN_A_CHROOT, str(tmp_path / "root"))
+    lab.inside = [*inside]
+    lab.labctl("up", "--minions", "1")
+    lab.kubectl("run", "box", "--image=busybox", "--", "sleep", "1000")
+    lab.kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=60s")
+    assert lab.kubectl("exec", "box", "--", "busybox", "cat", "/etc/hostname").stdout.strip() == "box"
+    assert lab.on("minion-1", "python3", "-c", ENTERED).stdout.split() == ["0", "minion-1"]
+    lab.labctl("destroy", "--yes")

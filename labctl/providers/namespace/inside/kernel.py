@@ -62,9 +62,18 @@ def bind(source: str, target: str, *, read_only: bool = False, recursive: bool =
 
 
 def pivot_root(new_root: str) -> None:
-    """Make `new_root` (a mount point) the root and unmount the old one."""
+    """Make `new_root` (a mount point) the root of this process's mount namespace, which is its own, and unmount the old one.
+
+    Where labctl itself runs in a chroot, the process's root is not the namespace's, and whoever entered the namespace would stand in the host's root.
+    Entering its own namespace leaves the chroot first.
+    """
     number = _PIVOT_ROOT[os.uname().machine]
     os.chdir(new_root)
+    here, namespace = os.open(".", os.O_PATH | os.O_CLOEXEC), os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    setns(namespace, CLONE_NEWNS)
+    os.fchdir(here)
+    os.close(namespace)
+    os.close(here)
     _call("syscall", ctypes.c_long(number), b".", b".", about=new_root)
     _call("umount2", b".", ctypes.c_int(MNT_DETACH))
     os.chdir("/")
