@@ -17,6 +17,7 @@ import os
 import shutil
 import stat
 import subprocess
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from pathlib import Path
 from labctl.errors import LabctlError
 
 LAB_DIRECTORY = ".labctl"
+FOLDERS = 512  # of a tree that is removed are looked for, so that none of its parts takes long
+REMOVERS = 8
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,7 @@ def remove_tree(path: Path) -> None:
     A file that somebody made immutable is made mutable again: chattr follows no link.
     """
     with contextlib.suppress(RecursionError):
+        _remove_side_by_side(path)
         shutil.rmtree(path, ignore_errors=True)
     for argv in (["rm", "-rf", "--"], ["chattr", "-R", "-f", "-i", "-a", "--"], ["rm", "-rf", "--"]):
         if path.is_dir() and not path.is_symlink():
@@ -199,3 +203,27 @@ def remove_tree(path: Path) -> None:
                 subprocess.run(
                     [*argv, str(path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
                 )
+
+
+def _remove_side_by_side(path: Path) -> None:
+    """Remove what lies in the folders below, several at a time: on a file system that discards what is freed (`discard`), each file waits 2 ms for its disk."""
+    folders = [] if path.is_symlink() else _folders(path)
+    if len(folders) > 1:
+        from concurrent.futures import ThreadPoolExecutor  # 4 ms, which few commands need
+
+        with ThreadPoolExecutor(REMOVERS) as pool:
+            list(pool.map(lambda folder: shutil.rmtree(folder, ignore_errors=True), folders))
+
+
+def _folders(path: Path) -> list[str]:
+    """Return folders below this one, none inside another: those at the least depth at which there are many. No link is followed."""
+    waiting, ends = deque([str(path)]), list[str]()
+    while waiting and len(waiting) + len(ends) < FOLDERS:
+        folder = waiting.popleft()
+        below: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        waiting.extend(below)
+        if not below:
+            ends.append(folder)
+    return [*ends, *waiting]

@@ -124,6 +124,25 @@ def immutable_tree_is_removed(tmp_path):
         subprocess.run(["chattr", "-R", "-f", "-i", tmp_path], check=False)
 
 
+def test_a_tree_of_many_folders_goes_and_what_its_links_lead_to_stays(tmp_path):
+    for name in ("kept", "too"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+    tree = tmp_path / "tree"
+    for number in range(40):
+        for part in range(20):
+            (tree / str(number) / str(part) / "deeper").mkdir(parents=True)
+            (tree / str(number) / str(part) / "deeper" / "file").write_bytes(b"x")
+        (tree / str(number) / "file").write_bytes(b"x")
+        (tree / str(number) / "link").symlink_to(tmp_path / "other")
+    (tree / "link").symlink_to(tmp_path / "other")
+    remove_tree(tree)
+    assert not tree.exists() and len(list((tmp_path / "other").iterdir())) == 2
+    remove_tree(tree)  # what is not there is no error
+    tree.symlink_to(tmp_path / "other")
+    remove_tree(tree)
+    assert len(list((tmp_path / "other").iterdir())) == 2
+
+
 def _is_immutable(path):
     shown = subprocess.run(["lsattr", path], capture_output=True, text=True).stdout
     return "i" in shown.partition(" ")[0]
