@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sys
@@ -28,13 +29,22 @@ HELPER = str(Path(__file__).parent.parent / "remote" / "helper.py")
 
 
 class Bench:
-    """A Remote and the machine it may reach; `told` is what listeners heard."""
+    """A Remote and the machine it may reach; `told` is what listeners heard. `runs` tells whether the machine has begun a command."""
 
-    def __init__(self, remote: Any, target: Callable[..., Target], cut: Callable[[], None], down: Callable[[], None], folder: Path) -> None:
+    def __init__(
+        self,
+        remote: Any,
+        target: Callable[..., Target],
+        cut: Callable[[], None],
+        down: Callable[[], None],
+        runs: Callable[[list[str]], bool],
+        folder: Path,
+    ) -> None:
         self.remote = remote
         self.target = target
         self.cut = cut
         self.down = down
+        self.runs = runs
         self.folder = folder
         self.told: list[tuple[str, str, Any]] = []
         self._changed = asyncio.Event()
@@ -66,7 +76,7 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     remote = SshProcess(settings, MemoryJournal(SystemClock()))
     with sshd.running(tmp_path) as server:
         try:
-            yield Bench(remote, server.target, server.cut, server.stop, tmp_path)
+            yield Bench(remote, server.target, server.cut, server.stop, _is_a_process, tmp_path)
         finally:
             await remote.close()
 
@@ -90,7 +100,16 @@ def fake_bench(folder: Path) -> Bench:
     def down() -> None:
         host.up = False
 
-    return Bench(remote, target, lambda: remote.cut("minion-1"), down, folder)
+    return Bench(remote, target, lambda: remote.cut("minion-1"), down, lambda argv: argv in host.ran, folder)
+
+
+def _is_a_process(argv: list[str]) -> bool:
+    wanted = "\0".join(argv).encode() + b"\0"
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cmdline").read_bytes() == wanted:
+                return True
+    return False
 
 
 async def answer(method: str, params: Any) -> Any:
@@ -217,11 +236,14 @@ async def test_machines_do_not_wait_for_each_other(bench: Bench) -> None:
 async def test_a_call_under_way_fails_when_the_connection_is_lost(bench: Bench) -> None:
     remote = await bench.up()
     stream = await remote.open("minion-1", ["cat"])  # something to see that it runs
-    slow = asyncio.create_task(remote.run("minion-1", ["sleep", "60"]))
+    sleep = ["sleep", f"60.{os.getpid()}"]
+    slow = asyncio.create_task(remote.run("minion-1", sleep))
     await stream.write(b"x")
     async for _ in stream.read():
         break
-    await asyncio.sleep(0)
+    async with asyncio.timeout(SOON_S):
+        while not bench.runs(sleep):  # or it would be made on the next connection
+            await asyncio.sleep(0.01)
     bench.cut()
     with pytest.raises(Unreachable):
         await slow
