@@ -120,23 +120,34 @@ def _life(bundle: str, identity: str) -> Dict[str, Any]:
     """Return where in its life a container is, from its files and the processes that they name."""
     refused = read_json(os.path.join(bundle, "refused"))
     if refused:
-        ended = {"state": State.EXITED, "finished_s": refused["at"], "exit_code": REFUSED_EXIT_CODE}
-        return {**ended, "start_error": refused["message"]}
+        end = {"state": State.EXITED, "finished_s": refused["at"], "exit_code": REFUSED_EXIT_CODE}
+        return {**end, "start_error": refused["message"]}
     started = read_json(os.path.join(bundle, "started"))
     began: Dict[str, Any] = {"started_s": started["at"], "pid": started["pid"]} if started else {}
-    oom = os.path.exists(os.path.join(bundle, "oom"))
-    exit_file = os.path.join(bundle, "exits", identity)
-    try:
-        finished = os.stat(exit_file).st_mtime
-    except OSError:
-        pass
-    else:
-        return {**began, "state": State.EXITED, "finished_s": finished, "exit_code": read_int(exit_file), "oom_killed": oom}
+    ended = _ended(bundle, identity)
+    if ended:
+        return {**began, **ended}
     if started is None:
         return {"state": State.CREATED}
     if start_ticks(started["pid"]) == started["ticks"] or conmon_alive(bundle, identity):
         return {**began, "state": State.RUNNING}  # a conmon that lives will write the exit file in a moment
-    return {**began, "state": State.EXITED, "finished_s": started["at"], "exit_code": LOST_EXIT_CODE, "oom_killed": oom, "lost": True}
+    ended = _ended(bundle, identity)  # again: conmon may have written it and ended since the first look
+    lost = {"state": State.EXITED, "finished_s": started["at"], "exit_code": LOST_EXIT_CODE, "oom_killed": _oom(bundle), "lost": True}
+    return {**began, **(ended or lost)}
+
+
+def _ended(bundle: str, identity: str) -> Optional[Dict[str, Any]]:
+    """Return what conmon wrote of the container's end, if it has. After a power cut its file may be there with nothing in it: that is no exit code 0."""
+    try:
+        with open(os.path.join(bundle, "exits", identity), encoding="ascii") as file:
+            code, finished = int(file.read(16)), os.fstat(file.fileno()).st_mtime
+    except (OSError, ValueError):
+        return None
+    return {"state": State.EXITED, "finished_s": finished, "exit_code": code, "oom_killed": _oom(bundle)}
+
+
+def _oom(bundle: str) -> bool:
+    return os.path.exists(os.path.join(bundle, "oom"))
 
 
 def conmon_alive(bundle: str, identity: str) -> bool:
