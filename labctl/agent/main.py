@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -24,6 +25,7 @@ from .events import Recorder
 from .http import Http, client_context
 from .images import Images
 from .node import NodeKeeper, left_to_pods
+from .ownusers import OwnUsers
 from .peers import Heartbeats
 from .pods import Pods
 from .runtime import userns
@@ -78,7 +80,7 @@ async def serve(settings: Settings) -> None:
         images.forget_unflushed()
     events = Recorder(api, settings.node)
     heartbeats = Heartbeats(settings.node, address, api, say)
-    own_users = userns.possible(settings.state_dir)
+    own_users = OwnUsers(functools.partial(userns.possible, settings.state_dir))
     node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say, heartbeats.report, own_users)
     memory_bytes = settings.memory_bytes or facts.memory_bytes()
     tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable, memory_bytes, own_users=own_users)
@@ -105,7 +107,7 @@ def _relay(settings: Settings) -> List[Awaitable[Any]]:
 
 async def _register_then_keep(node: NodeKeeper) -> None:
     await node.register()
-    await asyncio.gather(node.keep_lease(), node.keep_status(), node.watch())
+    await asyncio.gather(node.keep_lease(), node.learn(), node.keep_status(), node.watch())
 
 
 async def _all(*work: Awaitable[Any]) -> None:

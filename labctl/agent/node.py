@@ -15,6 +15,7 @@ from . import client, facts, linux
 from .cgroups import Cgroups
 from .client import Api, Delays, Refused
 from .http import Unreachable
+from .ownusers import OwnUsers
 from .settings import Settings
 from .times import rfc3339, rfc3339_micro
 
@@ -123,10 +124,11 @@ class NodeKeeper:
         images: Callable[[], list],
         say: Callable[[str], None],
         heard: Callable[[], str] = lambda: "",
-        own_users: bool = False,
+        own_users: Optional[OwnUsers] = None,
     ) -> None:
-        """Make a node. `heard` says how long ago each peer was heard, which the lease carries. `own_users`: pods may have users of their own."""
-        self._features = {"recursiveReadOnlyMounts": linux.has_mount_setattr(), "userNamespaces": own_users}
+        """Make a node. `heard` says how long ago each peer was heard, which the lease carries. `own_users` finds out what the Node says of them."""
+        self._recursive_read_only = linux.has_mount_setattr()
+        self._own_users = own_users or OwnUsers()
         self._settings, self._api, self._ranged, self._images, self._say = settings, api, ranged, images, say
         self._heard = heard
         self._address = address
@@ -195,10 +197,21 @@ class NodeKeeper:
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
             "images": self._images(),
             "nodeInfo": self._info,
-            "runtimeHandlers": [{"name": "", "features": self._features}],
+            "runtimeHandlers": [{"name": "", "features": self._features(before)}],
             "features": {"supplementalGroupsPolicy": True},
             "declaredFeatures": list(DECLARED),
         }
+
+    def _features(self, before: Object) -> Object:
+        """Return what the runtime can. What is not known yet stays as the Node says."""
+        said = ((before.get("runtimeHandlers") or [{}])[0].get("features") or {}).get("userNamespaces", False)
+        own_users = said if self._own_users.known is None else self._own_users.known
+        return {"recursiveReadOnlyMounts": self._recursive_read_only, "userNamespaces": own_users}
+
+    async def learn(self) -> None:
+        """Find out what takes a while, and report it."""
+        await self._own_users.found()
+        await self._tell()
 
     async def report(self, always: bool = False) -> None:
         """Tell the Node's status if it changed, or `always`. Raises Unreachable, Refused."""

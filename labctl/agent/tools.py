@@ -14,6 +14,7 @@ from .certificates import PodCertificates
 from .client import Api, Refused
 from .events import Recorder
 from .images import Images
+from .ownusers import OwnUsers
 from .runtime.interface import Runtime
 from .settings import Settings
 from .titles import log_folder
@@ -38,7 +39,7 @@ class Tools:
     allocatable: Mapping[str, str] = field(default_factory=dict)
     memory_bytes: int = 0  # of the whole machine
     recursive_read_only: bool = field(default_factory=linux.has_mount_setattr)
-    own_users: bool = False  # pods may have users that are none of the machine's
+    own_users: OwnUsers = field(default_factory=OwnUsers)
     taken: Dict[str, Dict[str, int]] = field(default_factory=dict)  # by pod: what it was given (thousandths of "cpu", bytes of "memory")
     _certificates: Dict[str, Tuple[float, Object]] = field(default_factory=dict)  # by namespace: when it was read, and the ConfigMap
 

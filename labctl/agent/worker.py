@@ -313,7 +313,8 @@ class PodWorker:
             return found
         try:
             settings = self._tools.settings
-            spec = containers.sandbox_spec(self._resizing.given(), settings.cluster_domain, settings.pod_pids, self._tools.own_users)
+            own_users = self.pod["spec"].get("hostUsers") is False and await self._tools.own_users.found()
+            spec = containers.sandbox_spec(self._resizing.given(), settings.cluster_domain, settings.pod_pids, own_users)
             sandbox = await self._tools.runtime.open(spec)
             if found.sandbox is None or found.sandbox.created_s != sandbox.created_s:
                 self._network_anew = isolation.said(self.pod) == "True"

@@ -14,6 +14,7 @@ from labctl.agent import mounting, starting, worker
 from labctl.agent.environment import ConfigError
 from labctl.agent.events import Recorder
 from labctl.agent.images import Image, ImageFailure
+from labctl.agent.ownusers import OwnUsers
 from labctl.agent.runtime.interface import State
 from labctl.agent.settings import Settings
 from labctl.agent.times import parse, rfc3339
@@ -56,7 +57,7 @@ class Node:
     """A machine, an API, and an agent's worker for the one pod; `again` is an agent's restart."""
 
     def __init__(self, folder, own_users=False, **settings):
-        self.own_users = own_users
+        self.own_users = OwnUsers(lambda: own_users)
         values = {"start_retry_s": 0.05, "backoff_first_s": 0.05, "image_backoff_first_s": 0.05, "drain_s": 0.05, **settings}
         self.settings = Settings("minion-1", "", "", "", "", state_dir=str(folder), pod_logs_dir=str(folder / "logs"), **values)
         self.machine = FakeMachine(wall=time.time)
