@@ -17,6 +17,7 @@ _encode = msgspec.json.Encoder().encode
 _DETAILED = frozenset(
     {"NotFound", "MethodNotAllowed"}
 )  # these always have details, also empty ones, because clients read them without a check
+_FIELDS = ("name", "group", "kind", "uid", "causes", "retryAfterSeconds")  # as meta/v1 declares them
 
 
 def failure(code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -25,9 +26,15 @@ def failure(code: int, reason: str, message: str, details: Mapping[str, Any] | N
     if reason:
         status["reason"] = reason
     if details is not None:
-        status["details"] = dict(details)
+        status["details"] = in_order(details)
     status["code"] = code
     return status
+
+
+def in_order(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns meta/v1's StatusDetails with their fields as Go writes them, as some clients compare or show the bytes of an answer."""
+    known = {key: details[key] for key in _FIELDS if key in details}
+    return {**known, **{key: value for key, value in details.items() if key not in known}}
 
 
 def of(error: ApiError) -> dict[str, Any]:

@@ -243,3 +243,13 @@ async def test_a_subresource_is_a_stream_or_has_a_meaning(api: ApiServer) -> Non
                 kind.plural,
                 subresource.name,
             )
+
+
+async def test_details_have_their_fields_in_order(api: ApiServer) -> None:
+    """The Python client's error about a manifest is the body as it came, so programs that compare it know Go's order of fields."""
+    named = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}}
+    async with api.session("admin") as http:
+        async with http.get("/apis/apps/v1/namespaces/default/deployments/x") as answered:
+            assert b'"details":{"name":"x","group":"apps","kind":"deployments"}' in await answered.read()
+        async with http.post("/apis/apps/v1/namespaces/default/deployments", json=named) as answered:
+            assert list(json.loads(await answered.read())["details"]) == ["name", "group", "kind", "causes"]
