@@ -90,7 +90,7 @@ def _raw_input() -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(0)
-    tty.setraw(0)
+    tty.setraw(0, termios.TCSANOW)  # the default flushes: what was typed while the command was started would be lost
     try:
         yield
     finally:

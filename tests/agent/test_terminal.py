@@ -44,10 +44,12 @@ sys.exit(terminal.run(lambda path: [sys.executable, crun, path, *command], os.en
 class Window:
     """A person's terminal, with the agent in it."""
 
-    def __init__(self, folder: Path, *command: str) -> None:
+    def __init__(self, folder: Path, *command: str, typed: bytes = b"") -> None:
+        """`typed` is what the person typed before the agent looked at the terminal."""
         (folder / "crun").write_text(CRUN)
         self.master, slave = pty.openpty()
         self.resize(24, 80)
+        os.write(self.master, typed)
         argv = [sys.executable, "-c", AGENT, str(folder / "crun"), str(folder), *command]
 
         def controlling() -> None:
@@ -84,8 +86,8 @@ class Window:
 def window(tmp_path: Path) -> Iterator[Callable[..., Window]]:
     opened: list[Window] = []
 
-    def make(*command: str) -> Window:
-        opened.append(Window(tmp_path, *command))
+    def make(*command: str, typed: bytes = b"") -> Window:
+        opened.append(Window(tmp_path, *command, typed=typed))
         return opened[-1]
 
     yield make
@@ -120,6 +122,13 @@ def test_keys_output_and_exit_status_pass(window: Callable[..., Window], tmp_pat
     assert opened.end() == 3
     assert b"got hello" in opened.said
     assert [path.name for path in tmp_path.iterdir()] == ["crun"], "the socket is gone"
+
+
+def test_what_is_typed_before_the_command_starts_reaches_it(window: Callable[..., Window]) -> None:
+    """A program opens a shell and writes its first command at once: nothing tells it when the shell is there."""
+    opened = window("sh", "-c", "read line; echo got $line; exit 3", typed=b"hello\r")
+    opened.until(b"got hello")
+    assert opened.end() == 3
 
 
 def test_more_input_than_the_command_reads_holds_up_no_output(window: Callable[..., Window]) -> None:
