@@ -52,12 +52,11 @@ def unpack(archive: IO[bytes], target: str, limit_bytes: int = UNPACKED_LIMIT_BY
 class _Entry(tarfile.TarInfo):
     """An entry whose numbers are looked at before anything is read or skipped because of them (CVE-2025-8194: a negative size never ends)."""
 
-    @classmethod
-    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_Entry":
-        entry = super().frombuf(buf, encoding, errors)
-        if entry.size < 0 or (entry.type in _HEADERS and entry.size > HEADER_LIMIT_BYTES):
-            raise BadLayer(f"not a layer: a header of {entry.size} bytes")
-        return entry
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        """Go on with what the header says. Each version of tarfile comes by here; Debian 12's of today no longer makes entries by `frombuf`."""
+        if self.size < 0 or (self.type in _HEADERS and self.size > HEADER_LIMIT_BYTES):
+            raise BadLayer(f"not a layer: a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
     def _block(self, count: int) -> int:
         if count < 0:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from labctl.cli.groups import SuggestingGroup
-from labctl.cli.words import echo
+from labctl.cli.words import echo, let_go_what_nobody_takes
 from labctl.errors import ApiError, LabctlError
 from labctl.lab.kubectl import VERBS
 
@@ -145,6 +145,13 @@ def main(arguments: list[str] | None = None) -> None:
     if sys.stderr is sys.__stderr__ is not None:  # it is a stream of the process's own: not closed, not a caller's
         faulthandler.enable()  # an end by the interpreter's or a C library's fault says where it was; 0.1 ms
     try:
+        _run(arguments)
+    finally:
+        let_go_what_nobody_takes()
+
+
+def _run(arguments: list[str]) -> None:
+    try:
         status: Any = labctl.main(arguments, prog_name="labctl", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except click.exceptions.Abort:
@@ -161,7 +168,6 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:  # of this machine, as a full disk: not ours to mend
         _fail(": ".join(str(each) for each in (error.filename, error.strerror or error) if each), 1)

@@ -6,7 +6,10 @@ the clipboard (CVE-2021-25743 is kubectl's). JSON needs none of this: its encode
 
 from __future__ import annotations
 
+import os
+import sys
 import unicodedata
+from contextlib import suppress
 
 import click
 
@@ -47,3 +50,19 @@ def _write(text: str, *, err: bool) -> None:
     except OSError as error:
         if not err:
             raise LabctlError(f"standard output can't be written: {error.strerror or error}") from None
+
+
+def let_go_what_nobody_takes() -> None:
+    """Let go what was written to standard output or error and can't be: a full disk's, a pipe's without a reader.
+
+    What stays in their buffers would be tried again at the interpreter's end, which then complains and has status 120.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):  # closed, or no file's
+                nobody = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nobody, stream.fileno())
+                os.close(nobody)

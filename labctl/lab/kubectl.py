@@ -10,7 +10,7 @@ from labctl.errors import LabctlError
 
 VERBS = frozenset(
     """annotate api-resources api-versions apply attach auth autoscale cluster-info cordon cp create debug delete describe diff drain edit events
-    exec explain expose get kustomize label logs patch plugin port-forward proxy replace rollout run scale set taint top uncordon wait""".split()
+    exec explain expose get kuberc kustomize label logs patch plugin port-forward proxy replace rollout run scale set taint top uncordon wait""".split()
 )
 
 

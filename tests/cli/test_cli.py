@@ -203,7 +203,8 @@ def test_work_goes_on_when_nobody_takes_its_progress(where):
         os.close(write)
         write = os.open("/dev/full", os.O_WRONLY)
     steps = "steps = Steps(); [steps(Step('a', state, 1.0, 'b')) for state in ('begun', 'note', 'done')]; steps.close()"
-    code = f"from labctl.cli.output import Steps; from labctl.lab.progress import Step; {steps}; print('worked')"
+    ends = "from labctl.cli.words import let_go_what_nobody_takes; let_go_what_nobody_takes()"
+    code = f"from labctl.cli.output import Steps; from labctl.lab.progress import Step; {steps}; print('worked'); {ends}"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=write, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stdout) == (0, "worked\n")

@@ -42,8 +42,9 @@ class Sshd:
         command = [str(PROGRAM), "-D", "-f", str(self.folder / "sshd_config"), "-E", str(self.folder / "log")]
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # its privilege separation wants it
-            # a home without anybody's .bashrc: bash reads it at every command
-            command = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /root && exec "$@"', "sh", *command]
+            # bash reads it at every command; the rest of root's home stays, where this checkout may lie
+            empty = '[ ! -e /root/.bashrc ] || mount --bind /dev/null /root/.bashrc; exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", empty, "sh", *command]
         self.process = subprocess.Popen(command)
         deadline = time.monotonic() + 10
         while True:
