@@ -2,6 +2,7 @@
 # make bench  what we claim about speed, measured        make check   lint, layers, types
 # make test-vm  the scenarios on real virtual machines (QEMU, libvirt, Vagrant), in a network namespace of their own; as root
 # make test-in-vm  scenarios on namespace machines inside a virtual machine: systemd, cgroup version 2, a kernel with modules; as root
+# make test-fresh  make test in a fresh Debian 12, which has nothing that happens to be on this host; as root (FRESH='make demo': another command there)
 # make boxes  what make test-vm fetches and builds first: packages, and the box of virtual machines; as root
 # make bench-vm what virtual machines cost, measured there
 # make conformance  Kubernetes' own end-to-end tests against a lab of namespace machines; as root, about an hour
@@ -14,7 +15,7 @@ BIN    := $(VENV)/bin
 # Scenarios wait more than they compute: two processes of tests more than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 2)
 
-.PHONY: derive demo test test-vm test-in-vm boxes check bench bench-vm conformance setup develop clean
+.PHONY: derive demo test test-vm test-in-vm test-fresh boxes check bench bench-vm conformance setup develop clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -31,6 +32,9 @@ boxes: $(VENV)/ready-for-vms
 
 test-in-vm: $(VENV)/ready-for-vms
 	VENV=$(VENV) sh tools/test_in_vm.sh $(TESTS)
+
+test-fresh: setup
+	sh tools/in_fresh_debian.sh $(FRESH)
 
 check: develop
 	$(BIN)/ruff check .
