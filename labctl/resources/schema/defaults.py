@@ -58,10 +58,9 @@ def _compiled(table: Mapping[str, TypeDefaults], type_: Type, plans: dict[Type, 
     if type_ not in plans:
         plan = _Plan(table.get(type_.name, _NONE))
         plans[type_] = plan  # before the fields are looked at, because a type may contain itself
-        for name, child in type_.fields.items():
-            target = child.item if child.shape in ("list", "map") else child
-            if target is not None and target.shape == "struct" and (below := _compiled(table, target, plans)):
-                plan.below[name] = (child.shape, below)
+        for name, shape, target in type_.structs():
+            if below := _compiled(table, target, plans):
+                plan.below[name] = (shape, below)
         if plan.own is _NONE and not plan.below:
             plans[type_] = None
     return plans[type_]

@@ -6,7 +6,7 @@ Decoding, defaults, strategic merge, server-side apply and OpenAPI all read the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
@@ -71,6 +71,13 @@ class Type:
     def short_name(self) -> str:
         """Return the last part of the name: `PodSpec` for `io.k8s.api.core.v1.PodSpec`."""
         return self.name.rsplit(".", 1)[-1]
+
+    def structs(self) -> Iterator[tuple[str, str, Type]]:
+        """Yields the fields in which there are structs: the field's name, its shape (struct, list, map), and the struct's type."""
+        for name, child in self.fields.items():
+            target = child.item if child.shape in ("list", "map") else child
+            if target is not None and target.shape == "struct":
+                yield name, child.shape, target
 
 
 class Schema:

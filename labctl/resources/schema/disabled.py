@@ -146,10 +146,9 @@ def _compiled(table: Mapping[str, list[tuple[str, Feature]]], type_: Type, plans
     if type_ not in plans:
         plan = _Plan(type_.name in _GO_EMPTY, tuple(table.get(type_.name, ())))
         plans[type_] = plan  # before the fields are looked at, because a type may contain itself
-        for name, child in type_.fields.items():
-            target = child.item if child.shape in ("list", "map") else child
-            if target is not None and target.shape == "struct" and (below := _compiled(table, target, plans)):
-                plan.below[name] = (child.shape, below)
+        for name, shape, target in type_.structs():
+            if below := _compiled(table, target, plans):
+                plan.below[name] = (shape, below)
         if not plan.own and not plan.below:
             plans[type_] = None
     return plans[type_]
